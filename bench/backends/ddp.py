@@ -18,8 +18,10 @@ from bench.backends.torch_distributed import (
 )
 from bench.core.case import Case, Role
 from bench.core.collectives import Collective
+from bench.core.gradients import GradientBuckets
 from bench.core.rank_info import RankInfo
-from bench.core.records import MIB, GradientBuckets, Tolerance
+from bench.core.records import MIB
+from bench.core.same_work import Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, MakeOptimizer, Options, Session, rounding_tolerance
 
 # torch 2.13's defaults (torch/nn/parallel/distributed.py, BucketCapacityConfig): a small first bucket lets the exchange

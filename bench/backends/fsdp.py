@@ -21,8 +21,9 @@ from bench.backends.torch_distributed import (
 )
 from bench.core.case import Case, Role
 from bench.core.collectives import Collective
+from bench.core.gradients import ShardedUnits
 from bench.core.rank_info import RankInfo
-from bench.core.records import ShardedUnits, Tolerance
+from bench.core.same_work import Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Backend, Options, Session, rounding_tolerance
 from bench.rank.blocks import blocks_of, innermost
 

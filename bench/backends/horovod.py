@@ -22,8 +22,10 @@ from bench.backends.horovod_hosts import (
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables, tunables
 from bench.core.case import Case, Role
 from bench.core.collectives import ROOT, Collective
+from bench.core.gradients import GradientBuckets
 from bench.core.rank_info import RankInfo
-from bench.core.records import MIB, GradientBuckets, Tolerance
+from bench.core.records import MIB
+from bench.core.same_work import Tolerance
 from bench.host.installation import HOROVOD_BUILD_COMMAND, find_mpirun, read_horovod_build
 from bench.host.resources import shared_memory_problem, use_device
 from bench.plugins.backend import (

@@ -17,7 +17,6 @@ from bench.core.bounds import (
     Duration,
     Measured,
     Moment,
-    PositiveCount,
     RankCount,
     RankNumber,
     RoundNumber,
@@ -28,102 +27,20 @@ from bench.core.bounds import (
     Work,
 )
 from bench.core.case import Case
-from bench.core.collectives import Collective
 from bench.core.completeness import inconsistency
 from bench.core.frozen_model import FrozenModel
+from bench.core.gradients import Gradients, ShardedUnits
 from bench.core.machine import NodeFacts, NodeIdentity
 from bench.core.nccl_report import NcclReport
 from bench.core.program_run import ProgramRun
+from bench.core.same_work import NotFinite, SameWork, WorkProof
+from bench.core.step_measures import DevicePeak, MessageTiming, Overhead, PhaseTimes, QueuedSteps, StepWork
 from bench.core.telemetry import NodeTelemetry
 
 CONNECTIONS = "connections"
 """The name of a setting: ``tls`` where encrypted connections carry what is measured. Records without encryption have
 none, as all had before 2026-11-27."""
 MIB = 2**20
-
-
-class GradientBuckets(FrozenModel):
-    """How a backend groups gradients into messages."""
-
-    first_bytes: Bytes
-    """The size at which the first message is full, in bytes."""
-    most_bytes: Bytes
-    """The size at which each further message is full, in bytes."""
-    laid_out: bool
-    """Whether gradients are assigned to messages beforehand, and a message waits for the last of its gradients; else a
-    message takes the gradients that are ready."""
-    overlaps: bool = True
-    """Whether messages are sent during the backward pass; else they are sent after it."""
-    share: Work = 1.0
-    """Bytes sent per byte of a gradient: 0.5 where float32 is sent as float16."""
-
-
-class Gradients(FrozenModel):
-    """The gradients of one rank."""
-
-    tensor_bytes: tuple[Bytes, ...]
-    """Sizes in the order of the model's parameters; gradients become ready in reverse order."""
-    grouping: GradientBuckets
-
-
-class ShardedUnits(FrozenModel):
-    """The parts of a model that are gathered and scattered one by one: each rank holds a shard of every parameter."""
-
-    unit_bytes: Annotated[tuple[Bytes, ...], Field(min_length=1)]
-    """The parameters of each unit in bytes, as they are stored, about in the order of the forward pass."""
-    gathered_again: bool
-    """Whether parameters are freed after the forward pass, and gathered again for the backward pass."""
-    overlaps: bool
-    """Whether the exchange of one unit travels beside the compute of another."""
-    gather_share: Work = 1.0
-    """Bytes gathered per byte of a parameter: 0.5 where float32 is gathered as bfloat16."""
-    reduce_share: Work = 1.0
-    """Bytes reduced per byte of a parameter."""
-
-
-class StepWork(FrozenModel):
-    """The work of one training step on one rank, without the exchange; see :mod:`bench.rank.roofline`."""
-
-    flops: Work
-    """Floating-point operations of matrix products, convolutions and attention, forward and backward, each once."""
-    executed_flops: Work | None = None
-    """The same with those of activations that the backward pass computes again; ``None``: it computes none again."""
-    bytes_moved: Work
-    """Bytes that its operations read and write: an upper bound of the memory traffic."""
-    dtypes: tuple[str, ...]
-    """The floating-point types that it computes in, such as ``float32``."""
-    product_dtypes: tuple[str, ...] = ()
-    """Those of :attr:`flops`, by their results: ``bfloat16``, or ``tf32`` where float32 is multiplied as that; empty in
-    older records."""
-
-
-class PrecisionPeak(FrozenModel):
-    """The peak rate of a device in one further type, or the reason why there is none."""
-
-    dtype: str
-    flop_s: Amount | None
-    """Floating-point operations per second of a matrix product."""
-    reason: str | None = None
-
-
-class DevicePeak(FrozenModel):
-    """The peak rates of this rank's device, measured on all ranks at the same time; see :mod:`bench.rank.peak`."""
-
-    flop_s: Amount
-    """Floating-point operations per second of a matrix product."""
-    bytes_s: Amount
-    """Bytes per second of a copy, read and written."""
-    how: str
-    dtype: str = "float32"
-    """The type of the product's matrices; ``tf32``: float32, multiplied as that."""
-    clock_hz: Amount | None = None
-    """The clock of a GPU's multiprocessors under this load, in hertz."""
-    power_cap_w: Amount | None = None
-    """The power limit of a GPU at that time, in watts."""
-    limits_reason: str | None = None
-    """Why the clock or the limit is unknown."""
-    precisions: tuple[PrecisionPeak, ...] = ()
-    """A GPU's other types; a CPU's are not measured."""
 
 
 Outcome = Literal["ok", "skipped", "failed", "timeout", "invalid"]
@@ -147,60 +64,6 @@ class Reading(FrozenModel):
         return fields
 
 
-class PhaseTimes(FrozenModel):
-    """One rank's raw times for the decomposition of a step; see :mod:`bench.rank.decompose`."""
-
-    together_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
-    """Durations of ordinary steps, including the exchange."""
-    alone_s: dict[str, Annotated[tuple[Duration, ...], Field(min_length=1)]]
-    """Durations of the parts of steps without exchange: ``data``, ``forward``, ``backward``, ``optimizer``."""
-    digest: str
-    """SHA-256 of the parameters afterwards, which must be equal on all ranks."""
-    alone_step_s: tuple[Duration, ...] | None = None
-    """Durations of whole steps without exchange. ``None`` for a single rank, whose ordinary steps exchange nothing, and
-    in records from before whole steps were timed."""
-
-
-class Overhead(FrozenModel):
-    """Durations of blocks of steps, alternately with and without the harness's own measuring.
-
-    The k-th blocks of both kinds are neighbours in time.
-    """
-
-    steps: PositiveCount
-    """Steps per block."""
-    watched_s: tuple[StepDuration, ...]
-    unwatched_s: tuple[StepDuration, ...]
-
-    @model_validator(mode="after")
-    def _neighbours(self) -> Self:
-        if len(self.watched_s) != len(self.unwatched_s) or not self.watched_s:
-            raise ValueError("it has no pairs of blocks")
-        return self
-
-
-class QueuedSteps(FrozenModel):
-    """Durations of a step on the device, per block: of steps whose launches all waited in the device's queue, and of
-    ordinary ones, which the host enqueued meanwhile; see :mod:`bench.rank.device_busy`.
-
-    The k-th blocks of both kinds are neighbours in time.
-    """
-
-    exchanged: bool
-    """Whether the steps exchanged gradients."""
-    steps: PositiveCount
-    """Steps per block."""
-    queued_s: tuple[StepDuration, ...]
-    """The mean step of each block, in seconds."""
-    stepped_s: tuple[StepDuration, ...]
-
-    @model_validator(mode="after")
-    def _neighbours(self) -> Self:
-        if len(self.queued_s) != len(self.stepped_s) or not self.queued_s:
-            raise ValueError("it has no pairs of blocks")
-        return self
-
-
 class Window(FrozenModel):
     """The measured window on the node's monotonic clock, and the processor time that the rank used in it."""
 
@@ -208,97 +71,6 @@ class Window(FrozenModel):
     ended_s: Moment
     cpu_s: Duration
     """Processor time of all threads of the rank's process, in seconds."""
-
-
-class MessageTiming(FrozenModel):
-    """Durations of a collective operation over one message size on one rank."""
-
-    message_bytes: Bytes
-    """As :mod:`bench.core.collectives` defines it."""
-    times_s: Annotated[tuple[StepDuration, ...], Field(min_length=1)]
-    operation: Collective = "all_reduce"
-    in_place: bool | None = None
-    """Whether the result replaced what the rank handed in; ``None``: unknown."""
-
-
-class Tolerance(FrozenModel):
-    """The largest deviation of a result from its reference that counts as the same work, and what it is for."""
-
-    value: float
-    """Relative to the result."""
-    label: str
-    absolute: float = 0.0
-    """Beside it, per element of an exchanged gradient: half the spacing of the smallest numbers that are sent."""
-
-
-class Reference(FrozenModel):
-    """The result of a single process for the same seed and the same global batches, computed on rank 0."""
-
-    samples: tuple[tuple[int, ...], ...]
-    losses: tuple[float, ...]
-    deviation: float
-    """The deviation of :attr:`quantity`, which is the largest relative to its tolerance; see
-    :mod:`bench.rank.training_proof`. Without a quantity: of a result, or of parameters after all verified steps, the
-    largest ‖p − p_ref‖₂ ÷ ‖p_ref − p_start‖₂ over the tensors, as it was compared in older records."""
-    quantity: str = ""
-    """What deviates most: ``gradient of 0.weight in step 2``."""
-    tolerance: float | None = None
-    """The tolerance of that quantity: the proof's, and the rounding of the model's own arithmetic."""
-    loss_tolerance: float | None = None
-    """The tolerance of the losses; ``None``: the proof's."""
-    rounding: float | None = None
-    """By how much the gradient of a batch deviates from the mean of its halves' in a single process; ``None`` where
-    there was no batch to halve."""
-    arithmetic: str | None = None
-    """The floating-point type of the fewest digits in the forward pass, such as ``bfloat16``."""
-    start_digest: str | None = None
-    """SHA-256 of parameters and buffers before the first step."""
-    evaluation_mode: bool = False
-    """The model is random in training mode, and was verified in evaluation mode."""
-    random: str | None = None
-    """Why gradients can't be compared: the model is random in evaluation mode too."""
-    overflows: Count = 0
-    """How many of the steps updated nothing, in the ranks and in the reference, since a scaled gradient overflowed."""
-    coupled: str | None = None
-    """Why no number of ranks does the work of a single process: a batch is not the mean of its parts."""
-
-
-class WorkProof(FrozenModel):
-    """What one rank did in the verified steps, before the measured window."""
-
-    samples: tuple[tuple[int, ...], ...]
-    """The indices of this rank's samples, one tuple per step, in order."""
-    losses: tuple[float, ...]
-    digest: str
-    """SHA-256 of this rank's result (its parameters) after the verified steps."""
-    tolerance: Tolerance
-    reference: Reference | None = None
-    start_digest: str | None = None
-    """SHA-256 of this rank's parameters and buffers before the first step; ``None`` in older records, and for work that
-    is no training."""
-
-
-class NotFinite(FrozenModel):
-    """A result of a step, or of all steps, that is no finite number."""
-
-    name: str
-    """What it is: ``loss``, ``mean``, ``parameter``."""
-    value: str
-    """``nan``, ``inf`` or ``-inf``."""
-    step: int | None = None
-    """The first such step, counted from 1 with the verified steps and the warm-up; ``None``: it is unknown."""
-    where: str = ""
-    """The same step by its phase, such as ``measured step 4``."""
-    lasting: bool = True
-    """Whether no later step was finite either."""
-
-    @property
-    def description(self) -> str:
-        """Such as ``loss is nan from step 12 on (measured step 4)``."""
-        if self.step is None:
-            return f"a {self.name} is {self.value} after the measured window"
-        when = f"from step {self.step} on" if self.lasting else f"in step {self.step}"
-        return f"{self.name} is {self.value} {when} ({self.where})"
 
 
 DECOMPOSITION, OVERHEAD, ROOFLINE, CHECKPOINT = "decomposition", "overhead", "roofline", "checkpoint"
@@ -480,20 +252,6 @@ class Condition(FrozenModel):
     seen: str
     serious: bool = False
     """The trial's measurements are not used."""
-
-
-class SameWork(FrozenModel):
-    """Whether a trial did the same work as a single process does."""
-
-    verdict: Literal["same", "different", "unproven"]
-    deviation: float | None = None
-    tolerance: float | None = None
-    label: str = ""
-    reason: str | None = None
-    quantity: str = ""
-    """What has that deviation; empty in older records."""
-    rounding: float | None = None
-    """See :attr:`Reference.rounding`."""
 
 
 class Trial(FrozenModel):

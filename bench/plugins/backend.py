@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.core.case import Case, Device, Role, Scalar
 from bench.core.collectives import Collective
+from bench.core.gradients import GradientBuckets, ShardedUnits
 from bench.core.rank_info import RankInfo
-from bench.core.records import GradientBuckets, ShardedUnits, Tolerance
+from bench.core.same_work import Tolerance
 from bench.host.installation import frameworks_remedy
 
 Shape2D = tuple[int, int]

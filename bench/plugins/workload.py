@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from bench.core.case import Case, DataSource, Device, Scalar, Scaling
-from bench.core.records import MessageTiming, Reading
+from bench.core.records import Reading
+from bench.core.step_measures import MessageTiming
 from bench.plugins.backend import Options, Session
 
 WorkloadKind = Literal["training", "collective", "array", "program"]

@@ -16,16 +16,8 @@ from statistics import median
 from typing import Any
 
 from bench.core.case import Case
-from bench.core.records import (
-    CHECKPOINT,
-    DECOMPOSITION,
-    DEVICE_BUSY,
-    OVERHEAD,
-    ROOFLINE,
-    PhaseTimes,
-    RankRecord,
-    Reading,
-)
+from bench.core.records import CHECKPOINT, DECOMPOSITION, DEVICE_BUSY, OVERHEAD, ROOFLINE, RankRecord, Reading
+from bench.core.step_measures import PhaseTimes
 from bench.host.logs import MAX_ERROR_LENGTH, describe_exception, printable_line
 from bench.host.resources import memory_peak_bytes
 from bench.plugins.backend import Session

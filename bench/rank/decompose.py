@@ -30,7 +30,7 @@ MIN_STEPS, MAX_STEPS = 3, 200
 
 
 class StepTimes(NamedTuple):
-    """Raw times of one rank, in seconds; see :class:`bench.core.records.PhaseTimes`."""
+    """Raw times of one rank, in seconds; see :class:`bench.core.step_measures.PhaseTimes`."""
 
     together_s: tuple[float, ...]
     alone_s: dict[str, tuple[float, ...]]

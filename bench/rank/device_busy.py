@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from bench.core.records import QueuedSteps
+from bench.core.step_measures import QueuedSteps
 from bench.plugins.backend import Session
 from bench.plugins.workload import Work
 from bench.rank.clock import Clock

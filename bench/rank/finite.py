@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.core.records import NotFinite
+from bench.core.same_work import NotFinite
 from bench.plugins.workload import Work
 
 

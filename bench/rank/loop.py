@@ -17,7 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.core.bounds import amount_problem, as_number, describe_invalid, unit_problem
 from bench.core.case import Case
-from bench.core.records import Gradients, MessageTiming, RankRecord, Reading, Window
+from bench.core.gradients import Gradients
+from bench.core.records import RankRecord, Reading, Window
+from bench.core.step_measures import MessageTiming
 from bench.core.text import one_line
 from bench.host.machine import host_name
 from bench.host.resources import compute_threads, device_name, device_uuid, memory_peak_bytes, thread_cores

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, NamedTuple
 
-from bench.core.records import Overhead
+from bench.core.step_measures import Overhead
 from bench.plugins.backend import Session
 from bench.rank.clock import synchronize
 from bench.rank.measured_steps import MeasuredSteps

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.core.records import DevicePeak, PrecisionPeak
+from bench.core.step_measures import DevicePeak, PrecisionPeak
 from bench.host.logs import describe_exception
 from bench.host.resources import device_uuid
 from bench.plugins.backend import Session

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from math import prod
 from typing import Any
 
-from bench.core.records import StepWork
+from bench.core.step_measures import StepWork
 from bench.plugins.backend import Session
 from bench.plugins.workload import Work
 

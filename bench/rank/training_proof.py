@@ -15,7 +15,7 @@ With g_r the gradient of rank r's batch in the reference, the exchanged gradient
 
     ‖g − mean(g_r)‖₂ ≤ τ·s + a·√n + 2ρ,   s = mean ‖g_r‖₂.
 
-τ and a are the backend's (:class:`bench.core.records.Tolerance`): an exchange that rounds states them. To an exchange
+τ and a are the backend's (:class:`bench.core.same_work.Tolerance`): an exchange that rounds states them. To an exchange
 that keeps a part back for later steps (:meth:`bench.plugins.backend.Session.withheld_gradient`), that part is added.
 ρ is the rounding of the model's own arithmetic: ‖g(batch) − mean of g(halves of the batch)‖₂, measured in the
 reference. An updated parameter p has to agree within τ·‖Δp‖₂ + ε·‖p‖₂, with ε the spacing of its type.
@@ -43,7 +43,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from bench.core.records import Reference, Tolerance, WorkProof
+from bench.core.same_work import Reference, Tolerance, WorkProof
 from bench.plugins.workload import TrainingWork
 from bench.rank.reference import (
     Gradient,

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from bench.core.case import Case
-from bench.core.records import Reference, Tolerance, WorkProof
+from bench.core.same_work import Reference, Tolerance, WorkProof
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import TrainingWork, Work, Workload
 from bench.rank.progress import Progress

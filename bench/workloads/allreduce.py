@@ -14,7 +14,8 @@ from pydantic import ByteSize, Field, model_validator
 
 from bench.core.case import Case
 from bench.core.collectives import message_sizes
-from bench.core.records import MessageTiming, Reading
+from bench.core.records import Reading
+from bench.core.step_measures import MessageTiming
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload
 from bench.workloads.collectives.timing import time_operation

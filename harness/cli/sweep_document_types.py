@@ -14,7 +14,8 @@ from typing_extensions import TypedDict
 from bench.core.case import Scalar, Scaling
 from bench.core.collectives import Collective
 from bench.core.nccl_report import NcclReport
-from bench.core.records import Condition, Link, Outcome, RankFailure, SameWork
+from bench.core.records import Condition, Link, Outcome, RankFailure
+from bench.core.same_work import SameWork
 from bench.core.update_timing import UpdateTiming
 from reports.analysis.axes import AxisPoint
 from reports.analysis.backtest import Backtest

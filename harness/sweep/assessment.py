@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from bench.core.case import Case
 from bench.core.completeness import inconsistency
-from bench.core.records import Outcome, RankRecord, SameWork, Trial
+from bench.core.records import Outcome, RankRecord, Trial
+from bench.core.same_work import SameWork
 from bench.host.running_code import sources_digest
 from harness.sites.base.contract import TrialResult
 from harness.sites.base.running_trial import RunningTrial

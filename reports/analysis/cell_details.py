@@ -14,7 +14,9 @@ from statistics import fmean
 
 from bench.core.collectives import Collective, bus_factor
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Link, MessageTiming, Outcome, Reading, SameWork, Trial
+from bench.core.records import Link, Outcome, Reading, Trial
+from bench.core.same_work import SameWork
+from bench.core.step_measures import MessageTiming
 from bench.core.update_timing import UpdateTiming
 from reports.analysis.energy_alias import widened_for
 from reports.analysis.energy_errors import worst_errors

@@ -10,19 +10,11 @@ from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from bench.core.gradients import Gradients, ShardedUnits
 from bench.core.machine import NodeFacts
 from bench.core.nccl_report import NcclReport
-from bench.core.records import (
-    DECOMPOSITION,
-    Condition,
-    Gradients,
-    Link,
-    Outcome,
-    RankFailure,
-    SameWork,
-    ShardedUnits,
-    Trial,
-)
+from bench.core.records import DECOMPOSITION, Condition, Link, Outcome, RankFailure, Trial
+from bench.core.same_work import SameWork
 from bench.core.update_timing import UpdateTiming
 from reports.analysis.case_titles import CaseLabels, case_labels, with_batch
 from reports.analysis.cell_details import (

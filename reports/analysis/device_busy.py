@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
-from bench.core.records import DEVICE_BUSY, QueuedSteps, RankRecord, Reading
+from bench.core.records import DEVICE_BUSY, RankRecord, Reading
+from bench.core.step_measures import QueuedSteps
 from reports.analysis.conditions import missing_reason
 
 BUSY, BUSY_SHARE, HOST_BOUND_SHARE = "device_busy", "device_busy_share", "host_bound_share"

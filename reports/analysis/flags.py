@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from bench.core.case import Case
-from bench.core.records import Link, SameWork, Trial
+from bench.core.records import Link, Trial
+from bench.core.same_work import SameWork
 from bench.plugins.backend import FLOAT32_TOLERANCE
 from reports.analysis.nccl_paths import is_over_sockets, is_without_p2p, nccl_of
 

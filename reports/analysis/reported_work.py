@@ -17,8 +17,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from bench.core.records import RankRecord, SameWork, Trial
+from bench.core.records import RankRecord, Trial
 from bench.core.reported import Reported
+from bench.core.same_work import SameWork
 from bench.plugins.backend import FLOAT32_TOLERANCE, ROUNDING
 from reports.analysis.formatting import ranks as rank_count
 

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import ROOFLINE, DevicePeak, PrecisionPeak, RankRecord, Trial
+from bench.core.records import ROOFLINE, RankRecord, Trial
+from bench.core.step_measures import DevicePeak, PrecisionPeak
 from reports.analysis.conditions import missing_reason
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.core.records import RankRecord, Reference, SameWork, Tolerance, WorkProof
+from bench.core.records import RankRecord
+from bench.core.same_work import Reference, SameWork, Tolerance, WorkProof
 from reports.analysis.reported_work import judge_reported
 
 DIFFERENT_WORK = "not the same work"

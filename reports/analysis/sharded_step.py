@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from bench.core.case import Case
-from bench.core.records import ShardedUnits
+from bench.core.gradients import ShardedUnits
 from reports.analysis.cells import Cell
 from reports.analysis.step_model import OwnTimes
 

@@ -1,8 +1,8 @@
 """The time of a training step from its parts: what a rank does by itself, and messages that travel beside it.
 
 The gradients are ready one after another while the backward pass goes on, in proportion to their bytes. The backend
-groups them into messages (:class:`bench.core.records.GradientBuckets`), which travel one at a time. The step ends after
-the last message has arrived and the optimizer has run:
+groups them into messages (:class:`bench.core.gradients.GradientBuckets`), which travel one at a time. The step ends
+after the last message has arrived and the optimizer has run:
 
     T = data + forward + max(backward, end of the last message) + optimizer + handling
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Gradients
+from bench.core.gradients import Gradients
 
 STEP_PARTS = ("data", "forward", "backward", "optimizer")
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from bench.core.case import Case, Scaling
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Gradients, ShardedUnits
+from bench.core.gradients import Gradients, ShardedUnits
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel

@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import PhaseTimes, RankRecord
+from bench.core.records import RankRecord
+from bench.core.step_measures import PhaseTimes
 
 OWN_PARTS = ("data", "forward", "backward", "optimizer")
 STRAGGLER_SHARE = 0.2

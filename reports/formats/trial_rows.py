@@ -10,7 +10,8 @@ from pydantic import Field
 
 from bench.core.case import Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
-from bench.core.records import Outcome, SameWork, Trial
+from bench.core.records import Outcome, Trial
+from bench.core.same_work import SameWork
 from reports.analysis import flags
 from reports.analysis.cells import Cell
 from reports.analysis.device_busy import BUSY, HOST_BOUND_SHARE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from bench.core.records import PrecisionPeak
+from bench.core.step_measures import PrecisionPeak
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.flags import claim_problem

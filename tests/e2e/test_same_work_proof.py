@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.core.records import Tolerance
+from bench.core.same_work import Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Options, Session, rounding_tolerance
 from bench.plugins.workload import Workload
 from bench.workloads.synthetic import WORKLOAD as SYNTHETIC

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from bench.core.case import Case
-from bench.core.records import PhaseTimes, RankRecord, SameWork, Tolerance, Trial, Window, WorkProof
+from bench.core.records import RankRecord, Trial, Window
+from bench.core.same_work import SameWork, Tolerance, WorkProof
+from bench.core.step_measures import PhaseTimes
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan

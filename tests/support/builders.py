@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bench.core.case import Case
 from bench.core.program_run import ProgramRun
-from bench.core.records import RankRecord, Reference, Tolerance, Trial, WorkProof
+from bench.core.records import RankRecord, Trial
+from bench.core.same_work import Reference, Tolerance, WorkProof
 
 
 def make_case(**changes) -> Case:

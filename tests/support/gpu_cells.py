@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.core.case import Case
-from bench.core.records import QueuedSteps, Trial, Window
+from bench.core.records import Trial, Window
+from bench.core.step_measures import QueuedSteps
 from reports.analysis.cells import Cell, make_cells
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.h200_telemetry import GPU, LoadName, telemetry

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.core.records import GradientBuckets, Gradients, MessageTiming, PhaseTimes
+from bench.core.gradients import GradientBuckets, Gradients
+from bench.core.step_measures import MessageTiming, PhaseTimes
 from reports.analysis.cells import make_cells
 from reports.analysis.communication import time_s
 from reports.analysis.layered_allreduce import LinkModel, layered_time_over_links

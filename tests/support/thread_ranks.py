@@ -10,7 +10,7 @@ from types import MethodType
 from typing import Any
 
 from bench.core.case import Case
-from bench.core.records import SameWork, Tolerance
+from bench.core.same_work import SameWork, Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Session
 from bench.plugins.workload import Workload
 from bench.rank.training_proof import prove_training

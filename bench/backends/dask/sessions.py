@@ -15,7 +15,7 @@ from bench.backends.dask.exchange import mailbox, sum_arrays
 from bench.backends.ddp import DdpOptions, DdpSession
 from bench.core.bounds import MAX_BYTES
 from bench.core.collectives import Collective
-from bench.core.records import GradientBuckets
+from bench.core.gradients import GradientBuckets
 from bench.plugins.backend import MakeOptimizer, Session, Shape2D
 
 NO_SIZE_LIMIT = MAX_BYTES

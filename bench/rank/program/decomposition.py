@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from bench.core.case import Case
-from bench.core.records import PhaseTimes
+from bench.core.step_measures import PhaseTimes
 from bench.host.logs import describe_exception
 from bench.rank.clock import synchronize
 from bench.rank.program.exchange import NO_EXCHANGE, CannotObserveError, Exchange, find_exchanges, root_module

@@ -15,8 +15,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from bench.core.records import NotFinite
 from bench.core.reported import MAX_LOSSES, Reported, ReportedLoss, ReportedParameters
+from bench.core.same_work import NotFinite
 from bench.core.text import one_line
 from bench.host.logs import MAX_ERROR_LENGTH
 from bench.rank.program.autograd_graph import coarsest_type

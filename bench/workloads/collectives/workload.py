@@ -14,7 +14,8 @@ from pydantic import ByteSize, Field, model_validator
 
 from bench.core.case import Case
 from bench.core.collectives import Collective, buffer_elements, message_elements, message_sizes
-from bench.core.records import MessageTiming, Reading
+from bench.core.records import Reading
+from bench.core.step_measures import MessageTiming
 from bench.plugins import registry
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload

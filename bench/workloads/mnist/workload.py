@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from bench.core.case import Case, DataSource, Scalar
-from bench.core.records import MessageTiming, Reading
+from bench.core.records import Reading
+from bench.core.step_measures import MessageTiming
 from bench.plugins.backend import Session
 from bench.plugins.workload import DataProblem, Work, Workload
 from bench.workloads.mnist import data

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.core.records import PhaseTimes
+from bench.core.step_measures import PhaseTimes
 from bench.plugins.backend import Session
 from bench.plugins.workload import Work
 from bench.rank.decompose import decompose, time_parts

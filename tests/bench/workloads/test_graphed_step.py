@@ -9,7 +9,7 @@ import pytest
 from bench.backends.dask.backend import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
-from bench.core.records import PhaseTimes, QueuedSteps
+from bench.core.step_measures import PhaseTimes, QueuedSteps
 from bench.plugins.backend import FLOAT32_TOLERANCE, Session
 from reports.analysis.bottleneck import COMPUTE, HOST_BOUND
 from reports.analysis.cells import make_cells

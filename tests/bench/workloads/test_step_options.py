@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from bench.core.records import Reference
+from bench.core.same_work import Reference
 from bench.plugins.registry import load_backend
 from bench.plugins.workload import Workload
 from bench.rank.verify import reference_case

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.records import NotFinite, RankRecord
+from bench.core.records import RankRecord
+from bench.core.same_work import NotFinite
 from bench.host.machine import read_node_facts
 from harness.sites.base.contract import TrialResult
 from harness.sites.base.remote import UnstartedJob

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from bench.core.case import DataSource, Fault
-from bench.core.records import Condition, MessageTiming, Reading, SameWork
+from bench.core.records import Condition, Reading
+from bench.core.same_work import SameWork
+from bench.core.step_measures import MessageTiming
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import curves_of
 from tests.support.builders import make_case, make_record, make_trial

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from bench.core.records import DEVICE_BUSY, PhaseTimes, QueuedSteps
+from bench.core.records import DEVICE_BUSY
+from bench.core.step_measures import PhaseTimes, QueuedSteps
 from harness.sweep.json_document import cell_as_json
 from reports.analysis.bottleneck import COMPUTE, EXPOSED, HOST_BOUND, SLOWER, WAITING, limiting_term
 from reports.analysis.cells import make_cells

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bench.core.records import PhaseTimes
+from bench.core.step_measures import PhaseTimes
 from reports.analysis.bottleneck import EXPOSED, NOT_MEASURED, SLOWER, WAITING, efficiency_losses
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import CellGroup, analyse_cells

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from bench.core.records import GradientBuckets, Gradients, MessageTiming, PhaseTimes
+from bench.core.gradients import GradientBuckets, Gradients
+from bench.core.step_measures import MessageTiming, PhaseTimes
 from reports.analysis import formatting
 from reports.analysis.cells import make_cells
 from reports.analysis.communication import (

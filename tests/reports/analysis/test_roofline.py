@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.core.case import Case
-from bench.core.records import DevicePeak, PhaseTimes, PrecisionPeak, StepWork
+from bench.core.step_measures import DevicePeak, PhaseTimes, PrecisionPeak, StepWork
 from bench.rank.roofline import attention_flops
 from harness.sweep.json_document import cell_as_json
 from reports.analysis.cells import make_cells

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bench.core.records import PhaseTimes
+from bench.core.step_measures import PhaseTimes
 from reports.analysis.same_work import interleave, judge_same_work
 from tests.support.builders import make_proof, make_record
 

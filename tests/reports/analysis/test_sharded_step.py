@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from bench.core.records import GradientBuckets, Gradients, MessageTiming, PhaseTimes, ShardedUnits
+from bench.core.gradients import GradientBuckets, Gradients, ShardedUnits
+from bench.core.step_measures import MessageTiming, PhaseTimes
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
 from reports.analysis.operation_models import operation_models, ring_coefficients

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.core.records import PhaseTimes
+from bench.core.step_measures import PhaseTimes
 from reports.analysis.cells import make_cells
 from reports.analysis.step_times import find_straggler, slowest_steps, split_step, step_times_of, throughput_of
 from reports.analysis.trial_measures import measure_trial

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from bench.core.case import DataSource, Fault
-from bench.core.records import Overhead, PhaseTimes, Window
+from bench.core.records import Window
+from bench.core.step_measures import Overhead, PhaseTimes
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from harness.store.opening import open_store
 from reports.analysis import formatting

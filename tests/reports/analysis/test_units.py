@@ -75,7 +75,7 @@ def test_a_cell_counts_in_the_unit_of_its_workload():
 
 
 def test_steps_are_not_predicted_in_units_that_a_batch_is_not_counted_in():
-    from bench.core.records import GradientBuckets, Gradients
+    from bench.core.gradients import GradientBuckets, Gradients
 
     gradients = Gradients(tensor_bytes=(8,), grouping=GradientBuckets(first_bytes=1, most_bytes=1, laid_out=True))
     (cell,) = cells_of(unit="tokens", amount_per_step=4096)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from bench.core.records import Condition, SameWork
+from bench.core.records import Condition
+from bench.core.same_work import SameWork
 from harness.cli.app import main
 from harness.planning.plan import Skip
 from reports.analysis.step_times import throughput_of

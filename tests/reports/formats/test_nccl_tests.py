@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.core.records import SameWork
+from bench.core.same_work import SameWork
 from reports.formats.exports.nccl_tests import FORMAT
 from reports.formats.trial_rows import SweepFacts, SweepTable, rows_of
 from tests.reports.page.test_collectives_section import collective_sweep

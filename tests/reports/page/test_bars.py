@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.core.records import MessageTiming
+from bench.core.step_measures import MessageTiming
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells, group_cells
 from reports.formats.terminal import cell_tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.records import MessageTiming
+from bench.core.step_measures import MessageTiming
 from reports.analysis.cells import make_cells
 from reports.analysis.communication_paths import communication_paths
 from reports.analysis.findings import analyse_cells, group_cells

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.records import MessageTiming, SameWork
+from bench.core.same_work import SameWork
+from bench.core.step_measures import MessageTiming
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
 from reports.page.plotly_charts import plotly_figure
