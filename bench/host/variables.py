@@ -2,15 +2,16 @@
 
 A rank inherits the environment of the shell that the harness was started from. Variables of a launcher that ran there
 earlier would give the rank another rank's place, and an OpenMP binding would overrule the planned cores: both are
-removed. Others change speed and are meant to: they are recorded with each trial. All but :func:`remove_from_process` is
-pure.
+removed. Others change speed and are meant to: they are recorded with each trial. All is pure but
+:func:`remove_from_process` and :func:`without_new_variables`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 from bench.host.secrets import MASK, is_secret_name, mask_secrets
 
@@ -130,6 +131,17 @@ def remove_from_process(names: Iterable[str], env: MutableMapping[str, str] = os
     """Remove variables from this process, before a library that reads them is loaded."""
     for name in names:
         env.pop(name, None)
+
+
+@contextmanager
+def without_new_variables(env: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """Remove variables that are new at the end of the context: a library may set some when it is imported, which the
+    ranks would inherit."""
+    before = set(env)
+    try:
+        yield
+    finally:
+        remove_from_process(set(env) - before, env)
 
 
 def preloaded_binding(env: Mapping[str, str]) -> tuple[str, ...]:

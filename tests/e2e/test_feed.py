@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -115,3 +119,21 @@ def test_the_stand_in_is_the_size_of_mnist_and_repeats():
     assert set(found.train.labels.tolist()) == set(range(10))
     assert found.source.stands_for == "MNIST"
     assert "stand-in for MNIST" in found.source.name
+
+
+PREPARE = """
+import os, sys
+before = dict(os.environ)
+from bench.workloads.mnist import data
+data.prepare(None, "digits")
+assert "sklearn" in sys.modules
+print({name: value for name, value in os.environ.items() if before.get(name) != value})
+"""
+
+
+def test_what_makes_the_stand_in_sets_no_variable_that_ranks_would_inherit(tmp_path):
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    for name in ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"):
+        env.pop(name, None)
+    done = subprocess.run([sys.executable, "-c", PREPARE], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"

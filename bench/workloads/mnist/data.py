@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.core.case import DataSource
 from bench.host.installation import cache_folder
+from bench.host.variables import without_new_variables
 from bench.plugins.workload import DataProblem
 from bench.workloads.mnist.idx_files import digest_files, find_files, read_idx
 
@@ -219,7 +220,10 @@ def _make_stand_in(target: Path) -> DataSource:
     if prepared is not None:
         return prepared
     import numpy as np
-    from sklearn.datasets import load_digits
+
+    # scikit-learn sets two variables of OpenMP (KMP_DUPLICATE_LIB_OK and KMP_INIT_AT_FORK) when it is imported.
+    with without_new_variables():
+        from sklearn.datasets import load_digits
 
     digits = load_digits()
     small, labels = digits.images.astype(np.float32) / 16, digits.target

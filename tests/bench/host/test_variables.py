@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from bench.core.rank_info import read_rank_info
-from bench.host.variables import HIDDEN, cleaned_environment, recorded_variables, removed_variables
+from bench.host.variables import (
+    HIDDEN,
+    cleaned_environment,
+    recorded_variables,
+    removed_variables,
+    without_new_variables,
+)
 
 FROM_MPIRUN = {
     "OMPI_COMM_WORLD_RANK": "3",
@@ -99,3 +105,11 @@ def test_what_changes_from_job_to_job_without_changing_speed_is_not_recorded():
 )
 def test_secrets_are_not_recorded(name, value, shown):
     assert recorded_variables({name: value}) == {name: shown}
+
+
+def test_variables_that_are_new_at_the_end_of_a_context_are_removed_and_others_stay():
+    env = {"KEPT": "1", "CHANGED": "1"}
+    with pytest.raises(ZeroDivisionError), without_new_variables(env):
+        env |= {"NEW": "1", "CHANGED": "2"}
+        raise ZeroDivisionError
+    assert env == {"KEPT": "1", "CHANGED": "2"}
