@@ -109,7 +109,6 @@ def test_secrets_are_not_recorded(name, value, shown):
 
 def test_variables_that_are_new_at_the_end_of_a_context_are_removed_and_others_stay():
     env = {"KEPT": "1", "CHANGED": "1"}
-    with pytest.raises(ZeroDivisionError), without_new_variables(env):
+    with without_new_variables(env):
         env |= {"NEW": "1", "CHANGED": "2"}
-        raise ZeroDivisionError
     assert env == {"KEPT": "1", "CHANGED": "2"}
