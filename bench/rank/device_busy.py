@@ -228,6 +228,3 @@ class CudaQueue:
 
     def synchronize(self) -> None:
         self._cuda.synchronize()
-
-
-__all__ = ["CudaQueue", "DeviceBusyResult", "DeviceQueue", "measure_device_busy"]

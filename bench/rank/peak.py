@@ -49,7 +49,7 @@ NO_MEMORY_FOR_PEAK = "no room on the device for the operands that measure its pe
 
 
 def measure_peak(session: Session, dtype: str = "float32") -> DevicePeak | None:
-    """Measure the peak rates of this rank's device, which takes about 0.3 s on a CPU and 1 s on a GPU.
+    """Measure the peak rates of this rank's device, which takes 0.3 to 0.5 s on a CPU.
 
     Args:
         session: The group of ranks.

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bench.plugins.backend import Session as BackendSession
 from tests.support.gpu_results import PAGE, Figure, Journal, Outcome, area_of, rank_of, write_page
 from tests.support.paths import ROOT
 
@@ -216,6 +217,15 @@ def device(request: pytest.FixtureRequest) -> Any:
     import torch
 
     return torch.device("cpu") if request.config.getoption("--dry-run", False) else torch.device("cuda", 0)
+
+
+@pytest.fixture
+def session(device: Any) -> BackendSession:
+    """The session of the only rank, on the device."""
+    import torch
+
+    torch.set_num_threads(1)
+    return BackendSession(device="cpu" if device.type == "cpu" else f"{device.type}:{device.index}")
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import time
 
 import pytest
 
-from bench.core.case import Case
-from bench.plugins.backend import Session
 from bench.rank.clock import steps_per_mark, synchronize, time_blocks, time_steps
 from bench.rank.context import RankContext
 from bench.rank.cuda_events import CudaEvents, cost_on
@@ -15,20 +13,12 @@ from bench.rank.finite import StepResults
 from bench.rank.measured_steps import MeasuredSteps
 from bench.rank.progress import Progress
 from bench.workloads.mnist import data
-from bench.workloads.mnist.workload import WORKLOAD
+from tests.gpu.mnist_work import mnist_work
 from tests.support.alternating import alternating_ratio
 
 PAIRS, BLOCK_S = {"cuda": 40, "cpu": 2}, 0.05
 SHORT_STEP_S = 1e-4
 MOST = 0.005
-
-
-@pytest.fixture
-def session(device):
-    import torch
-
-    torch.set_num_threads(1)
-    return Session(device="cpu" if device.type == "cpu" else f"{device.type}:{device.index}")
 
 
 @pytest.fixture
@@ -114,16 +104,7 @@ def test_steps_of_a_tenth_of_a_millisecond(session, context, record_figure, kind
 @pytest.mark.parametrize("model", ["linear", "mlp"])
 def test_eager_steps(session, context, record_figure, model, batch):
     """What a measured step costs beyond the step alone: marks, counting, keeping losses"""
-    case = Case(
-        workload="mnist",
-        backend="single",
-        transport="none",
-        ranks=1,
-        batch=batch,
-        workload_options={"model": model},
-        data=data.prepare(None, "digits"),
-    )
-    work = WORKLOAD.build(case, session)
+    work = mnist_work(session, data.prepare(None, "digits"), model, batch)
     count = 5 if session.device == "cpu" else 200
     step_s = min(plain_seconds(work.step, count, session) for _ in range(2)) / count
     every, found = overheads(work.step, step_s, session, context, StepResults(work).keep_after(work.step))

@@ -6,8 +6,6 @@ import time
 
 import pytest
 
-from bench.core.case import Case
-from bench.plugins.backend import Session
 from bench.rank.clock import steps_per_mark, synchronize
 from bench.rank.context import RankContext
 from bench.rank.cuda_events import cost_on
@@ -15,19 +13,12 @@ from bench.rank.finite import StepResults
 from bench.rank.measured_steps import MeasuredSteps
 from bench.rank.progress import Progress
 from bench.workloads.mnist import data
-from bench.workloads.mnist.workload import WORKLOAD, make_model
+from bench.workloads.mnist.workload import make_model
+from tests.gpu.mnist_work import mnist_work
 from tests.support.alternating import alternating_ratio
 
 PAIRS, STEPS = {"cuda": 40, "cpu": 2}, 150
 CELLS = [(model, batch) for model in ("linear", "mlp") for batch in (64, 512)]
-
-
-@pytest.fixture
-def session(device):
-    import torch
-
-    torch.set_num_threads(1)
-    return Session(device="cpu" if device.type == "cpu" else f"{device.type}:{device.index}")
 
 
 def pairs_on(session) -> int:
@@ -37,19 +28,6 @@ def pairs_on(session) -> int:
 @pytest.fixture(scope="module")
 def source():
     return data.prepare(None, "digits")
-
-
-def our_work(session, source, model, batch):
-    case = Case(
-        workload="mnist",
-        backend="single",
-        transport="none",
-        ranks=1,
-        batch=batch,
-        workload_options={"model": model},
-        data=source,
-    )
-    return WORKLOAD.build(case, session)
 
 
 def loop_by_hand(session, source, model, batch):
@@ -88,7 +66,7 @@ def seconds(step, session) -> float:
 @pytest.mark.parametrize(("model", "batch"), CELLS)
 def test_our_cell_beside_a_loop_by_hand(session, source, record_figure, tmp_path, model, batch):
     """Throughput of our cell, measured as in its window, ÷ that of an eager loop with resident data"""
-    work, by_hand = our_work(session, source, model, batch), loop_by_hand(session, source, model, batch)
+    work, by_hand = mnist_work(session, source, model, batch), loop_by_hand(session, source, model, batch)
     assert type(work.optimizer).__name__ == "SGD"
     for step in (work.step, by_hand):
         step_s = seconds(step, session) / STEPS
@@ -122,7 +100,7 @@ class Resident:
 @pytest.mark.parametrize(("model", "batch"), CELLS)
 def test_what_feeding_takes_of_a_step(session, source, record_figure, model, batch):
     """The share of a step that feeding takes"""
-    work = our_work(session, source, model, batch)
+    work = mnist_work(session, source, model, batch)
     feed, resident = work.feed, Resident(work.feed)
 
     def with_feed(chosen) -> float:
@@ -149,7 +127,7 @@ def test_steps_never_wait_for_the_device(session, source, batch):
     """Whether steps over several epochs wait for the device, or have CUDA allocate memory"""
     import torch
 
-    work = our_work(session, source, "mlp", batch)
+    work = mnist_work(session, source, "mlp", batch)
     steps = 2 * work.feed.steps_an_epoch + 3
     for _ in range(steps):
         work.step()
