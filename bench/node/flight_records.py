@@ -14,7 +14,7 @@ from typing import Any
 from bench.core.flight_record import FlightRecord
 from bench.core.frozen_model import write_model
 from bench.host.regular_files import open_regular
-from bench.rank.flight_recorder import PIPE_PREFIX, WATCHDOG_PREFIX, read_trace, request_pipe, send_request
+from bench.rank.flight_recorder import PIPE_PREFIX, WATCHDOG_PREFIX, read_trace, record_file, request_pipe, send_request
 
 WAIT_S = 1.0
 POLL_INTERVAL_S = 0.02
@@ -50,11 +50,6 @@ def remove_request_pipes(folder: Path) -> None:
         for pipe in folder.glob(f"{PIPE_PREFIX}*"):
             if pipe.is_fifo():
                 pipe.unlink(missing_ok=True)
-
-
-def record_file(folder: Path, rank: int) -> Path:
-    """The file of a rank's flight record."""
-    return folder / f"flight-{rank}.json"
 
 
 class _PlainUnpickler(pickle.Unpickler):

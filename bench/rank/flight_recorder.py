@@ -44,6 +44,11 @@ def request_pipe(folder: Path, rank: int) -> Path:
     return folder / f"{PIPE_PREFIX}{rank}"
 
 
+def record_file(folder: Path, rank: int) -> Path:
+    """The file of a rank's flight record."""
+    return folder / f"flight-{rank}.json"
+
+
 def recorder_variables(env: Mapping[str, str], folder: Path, *, generic: bool) -> dict[str, str]:
     """The variables to set, none of which the user has set (pure).
 
@@ -120,7 +125,7 @@ def write_flight_record(folder: Path, rank: int, before_ns: int | None = None, *
     except Exception as problem:  # a dump of another version's making
         record = FlightRecord(rank=rank, reason=one_line(f"the flight recorder can't be read: {problem}", 200))
     with suppress(OSError, MemoryError):
-        write_model(folder, f"flight-{rank}.json", record)
+        write_model(folder, record_file(folder, rank).name, record)
 
 
 def read_recorder(rank: int, c10d: Any, before_ns: int | None = None) -> FlightRecord:
