@@ -17,10 +17,7 @@ Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tel
 from __future__ import annotations
 
 import difflib
-import signal
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,23 +85,3 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(options) or 'none'}"
-
-
-@contextmanager
-def signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM raises :class:`KeyboardInterrupt` inside, as does SIGHUP, the end of the terminal, unless that is ignored
-    (``nohup``). For the main thread only."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGHUP:
-            # A shell passes on to its jobs what its terminal has sent them already.
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    ended_by = [signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else [])]
-    before = {number: signal.signal(number, interrupt) for number in ended_by}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

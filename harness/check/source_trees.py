@@ -12,7 +12,8 @@ from typing import IO
 
 from bench.core.frozen_model import FrozenModel
 from bench.host.running_code import CODE, sources_digest
-from harness.errors import UsageError, signals_as_interrupts
+from harness.errors import UsageError
+from harness.interrupts import signals_as_interrupts
 from harness.planning.git import (
     NO_CHECKOUT,
     ROOT,

@@ -22,7 +22,8 @@ from harness.cli.output import (
     stderr_console,
     stdout_console,
 )
-from harness.errors import UsageError, signals_as_interrupts
+from harness.errors import UsageError
+from harness.interrupts import signals_as_interrupts
 from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:

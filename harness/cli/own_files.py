@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from harness.cli.output import JsonOption, VerbosityOption, log, print_json, stderr_console, stdout_console
-from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, signals_as_interrupts
+from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED
+from harness.interrupts import signals_as_interrupts
 from reports.formats.documents import versioned
 
 EXAMPLES = {

@@ -22,7 +22,8 @@ from harness.cli.output import (
     stderr_console,
     stdout_console,
 )
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, signals_as_interrupts
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED
+from harness.interrupts import signals_as_interrupts
 from harness.planning.flags import parse_duration, parse_fault, parse_percent, split_names
 from harness.planning.suite import DEFAULT_SUITE
 from harness.planning.variables import parse_variables

@@ -16,6 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from harness.interrupts import interrupts_allowed
+
 DEFAULT_PATIENCE_S = 30.0
 """Of a command that only reads or adds a little; ``?timeout=SECONDS`` in the URL of a SQLite store sets another."""
 SWEEP_PATIENCE_S = 3600.0
@@ -77,7 +79,8 @@ class Patience:
             yield left_s
             if not left_s:
                 return
-            self._sleep(min(pause_s, left_s))
+            with interrupts_allowed():
+                self._sleep(min(pause_s, left_s))
 
 
 def patience_of(url: sa.URL) -> Patience:

@@ -21,6 +21,7 @@ from bench.host.disk import is_full
 from bench.host.suspension import RunningTime
 from bench.plugins.backend import Backend
 from harness.errors import StoreError
+from harness.interrupts import interrupts_deferred
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.contract import Site
 from harness.sites.base.running_trial import (
@@ -71,8 +72,9 @@ def run_sweep(
 
     Raises:
         StoreError: The store, or the disk of the folder, takes no further trial.
+        KeyboardInterrupt: After an interrupt. It is deferred to where this waits: what was started is cancelled then.
     """
-    with store.patient(), RunningTime() as running_time:
+    with store.patient(), RunningTime() as running_time, interrupts_deferred():
         store_kept(folder, info.id, store)
         _run_rounds(info, store, site, backends, folder, watcher, running_time)
 
@@ -187,8 +189,9 @@ def run_trial(
 ) -> Trial:
     """Run one fresh set of processes. The trial's folder stays where the trial failed."""
     start = partial(start_trial, case, round_number, site, backend, sweep_folder)
-    running, trial = finish_trial(start(), case, round_number, environment, start)
-    running.clear(succeeded=trial.outcome == "ok")
+    with interrupts_deferred():
+        running, trial = finish_trial(start(), case, round_number, environment, start)
+        running.clear(succeeded=trial.outcome == "ok")
     return trial
 
 

@@ -24,6 +24,7 @@ from bench.host.suspension import SuspensionWatch
 from bench.node.layout import required_roles
 from bench.plugins.backend import Backend
 from harness.errors import HarnessError, StoreError
+from harness.interrupts import interrupts_allowed
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
 from harness.sites.base.log_keeper import logs_kept_short, noisy_logs
 from harness.sites.base.rank_files import MAX_RECORD_BYTES
@@ -86,9 +87,9 @@ class RunningTrial(NamedTuple):
                 sweep reattaches the job. Any other exception, Ctrl-C included, cancels it.
         """
         watch = SuspensionWatch()
-        watch.start()
         try:
-            with logs_kept_short(lambda: self.job.own_logs) as dropped:
+            watch.start()
+            with logs_kept_short(lambda: self.job.own_logs) as dropped, interrupts_allowed():
                 result = self.job.wait(timeout_s)
             result = replace(result, conditions=(*result.conditions, *noisy_logs(dropped)))
             return mark_suspended(result, watch.suspended_s)

@@ -21,6 +21,7 @@ from bench.dask_cluster.cluster import PATH_PATTERN, PRINT_JOB_SCRIPT, ClusterIn
 from bench.host.installation import install_command
 from bench.host.paths import from_home
 from bench.plugins.backend import Options
+from harness.interrupts import interrupts_allowed
 from harness.planning.source_copy import share_sources
 from harness.sites.base.contract import Job, Site, SiteOptions, TrialRequest
 from harness.sites.base.remote import UnstartedJob
@@ -216,7 +217,8 @@ class DaskSite(Site):
             self.jobs = JobQueueCluster(spec, logs / "scheduler.log", share_sources(logs.parent))
             atexit.register(self._end_jobs)
             try:
-                self.jobs_address = self.jobs.wait_for_address()
+                with interrupts_allowed():
+                    self.jobs_address = self.jobs.wait_for_address()
             except BaseException:
                 self._end_jobs()
                 raise

@@ -14,6 +14,7 @@ from bench.host.certificate import create_certificate
 from bench.node.transfer import TransferError, TransferReceiver
 from bench.plugins.backend import Options
 from harness.errors import SiteError
+from harness.interrupts import interrupts_allowed
 from harness.planning.placements import Machine
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
 from harness.sites.base.remote import LostNode, gather_result, needs_certificate, read_node_reports
@@ -86,7 +87,8 @@ class KubernetesSite(Site):
         objects = render_job(trial.case, self.chosen, name, sweep_label(trial.folder), certificate)
         _checked(objects, trial.case)
         try:
-            self.cluster.create(objects)
+            with interrupts_allowed():
+                self.cluster.create(objects)
         except BaseException:
             with suppress(SiteError):
                 self.cluster.delete(name)

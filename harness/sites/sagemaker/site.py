@@ -17,6 +17,7 @@ from bench.core.case import Case, Role
 from bench.host.certificate import create_certificate
 from bench.plugins.backend import Options
 from harness.errors import HarnessError
+from harness.interrupts import interrupts_allowed
 from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
 from harness.sites.base.remote import (
     MARGIN_S,
@@ -88,8 +89,9 @@ class SagemakerSite(Site):
         job = SagemakerJob(self.cloud, self.chosen, trial, name)
         try:
             certified = needs_certificate(trial.case, trial.roles)
-            self._upload_inputs(trial.case, name, certified=certified)
-            self.cloud.create(training_job_request(trial.case, self.chosen, name, certified=certified))
+            with interrupts_allowed():
+                self._upload_inputs(trial.case, name, certified=certified)
+                self.cloud.create(training_job_request(trial.case, self.chosen, name, certified=certified))
         except AwsError as problem:
             if problem.concerns_account:
                 raise HarnessError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +15,11 @@ import pytest
 from bench.backends.ddp import BACKEND
 from harness.errors import HarnessError, StoreError
 from harness.planning.plan import Plan
+from harness.sites.base import running_trial
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sites.base.running_trial import mark_suspended, read_job_handles
 from harness.store.opening import open_store
+from harness.sweep import runner
 from harness.sweep.assessment import assess_result
 from harness.sweep.runner import run_round, run_sweep
 from reports.analysis.conditions import missing_measurements, missing_reason
@@ -243,4 +248,47 @@ def test_a_trial_that_can_not_be_stored_is_kept_until_its_sweep_is_resumed(tmp_p
     assert len(site.started) == 2, "only the trial that had not run"
     assert [trial.round for trial in store.trials(info.id)] == [0, 1]
     assert not kept.exists()
+    store.close()
+
+
+class Interrupting:
+    """Interrupts this process once, at the given line of those that the modules run."""
+
+    def __init__(self, line: int, *modules) -> None:
+        self.left, self.files = line, {module.__file__ for module in modules}
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename not in self.files:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return self
+
+
+def test_whenever_an_interrupt_comes_no_job_is_left_behind(tmp_path):
+    """At each line in turn of what starts trials, waits for them and stores them."""
+    store = open_store(f"sqlite:///{tmp_path / 'r.sqlite'}", create=True)
+    plan = Plan(cases=tuple(CASES), skips=(), not_applicable=(), repeats=1)
+    interrupted = 0
+    for line in itertools.count(1):
+        site, folder = Far(), tmp_path / str(line)
+        info = begin(store, f"sweep{line}").model_copy(update={"plan": plan})
+        tracing = Interrupting(line, runner, running_trial)
+        before = sys.gettrace()
+        sys.settrace(tracing)
+        try:
+            run_sweep(info, store, site, {"ddp": BACKEND}, folder, Silent())
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(before)
+        stored = [f"job{trial.case.ranks}" for trial in store.trials(info.id)]
+        assert set(site.started) <= {*site.cancelled, *stored}, f"interrupted at line {line}"
+        if tracing.left > 0:
+            break
+        assert {claim.handle for claim, _ in read_job_handles(folder).values()} <= set(stored), f"line {line}"
+    assert interrupted > 50
+    assert stored == ["job1", "job2"] or stored == ["job2", "job1"]
     store.close()

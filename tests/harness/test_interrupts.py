@@ -6,16 +6,17 @@ import os
 import pty
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from harness.errors import signals_as_interrupts
+from harness.interrupts import interrupts_allowed, interrupts_deferred, signals_as_interrupts
 
 PROGRAM = """
 import sys, time
-from harness.errors import signals_as_interrupts
+from harness.interrupts import signals_as_interrupts
 from harness.streams import StandardStreams
 streams = StandardStreams()
 with signals_as_interrupts():
@@ -67,3 +68,61 @@ def test_others_interrupt_once_they_are_asked_for(number):
     with pytest.raises(KeyboardInterrupt), signals_as_interrupts():
         signal.raise_signal(number)
     assert signal.getsignal(number) == before
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_deferred_interrupt_is_raised_at_the_end():
+    done = []
+
+    @interrupts_deferred()
+    def act():
+        interrupt()
+        done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        act()
+    assert done
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_it_is_raised_where_interrupts_are_allowed_and_only_once():
+    with interrupts_deferred():
+        interrupt()
+        with pytest.raises(KeyboardInterrupt), interrupts_allowed():
+            pytest.fail("it was waiting")
+        with pytest.raises(KeyboardInterrupt), interrupts_allowed():
+            interrupt()
+
+
+def test_the_second_one_is_raised_at_once():
+    first = interrupts_deferred()
+    first.__enter__()
+    interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        first.__exit__(None, None, None)
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts_deferred():
+            interrupt()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_defers_nothing():
+    def run():
+        with interrupts_deferred(), interrupts_allowed():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    handlers = []
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.default_int_handler]
