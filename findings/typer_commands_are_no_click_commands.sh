@@ -40,4 +40,10 @@ except Exception as refused:
     kind = type(refused)
     print(f"refused by: {kind.__module__}.{kind.__name__}, a click.UsageError: {isinstance(refused, click.UsageError)}")
 PYTHON
-"$folder/env/bin/python" "$folder/finding.py"
+"$folder/env/bin/python" "$folder/finding.py" | tee "$folder/out"
+diff - "$folder/out" <<'EXPECTED'
+a click.Command: False
+make_metavar: False, get_help_record: ('--count <int>', '')
+refused by: typer._click.exceptions.NoSuchOption, a click.UsageError: False
+EXPECTED
+echo "still so"
