@@ -34,7 +34,7 @@ from harness.planning.git import NO_CHECKOUT, read_code_state
 from harness.setup.horovod_key import Nccl, NoNccl, find_nccl
 from harness.sites.base.contract import DEFAULT_SITE, find_site, site_names
 from harness.sites.local.networks import links_unavailable_reason
-from reports.page.plotly_charts import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
+from reports.page.plotly_library import FETCH_COMMAND, PLOTLY_JS_VERSION, bundle_file, read_bundle
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.host.scratch import open_scratch
 from harness.defects import install_hooks
 from harness.output_files import replace_file
-from reports.page.plotly_charts import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
+from reports.page.plotly_library import BUNDLE_FILE, BUNDLE_SHA256, NPM_PACKAGE, PLOTLY_JS_VERSION, bundle_file
 
 NPM_TIMEOUT_S = 120
 

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
-from bench.core.collectives import Collective
 from reports.analysis import case_titles, formatting
-from reports.analysis.cells import Cell
 from reports.analysis.communication import AllreduceModel
-from reports.analysis.communication_paths import CommunicationPath, FittedExchange, path_key
+from reports.analysis.communication_paths import CommunicationPath, FittedExchange
 from reports.analysis.layered_allreduce import Misfit
 from reports.analysis.operation_models import OperationModel
-from reports.analysis.placement import Place, Placement, place_of, placement_of
-from reports.page.elements import Figure, Series, Table
-from reports.page.series import estimate_series, point_series
+from reports.page.elements import Table
 
 Paths = Mapping[str, CommunicationPath]
-BUS_FACTORS: dict[Collective, str] = {
-    "all_reduce": " × 2(N−1)/N",
-    "all_gather": " × (N−1)/N",
-    "reduce_scatter": " × (N−1)/N",
-    "all_to_all": " × (N−1)/N",
-    "broadcast": "",
-    "send_recv": "",
-}
-"""The factors of :func:`bench.core.collectives.bus_factor`, as text."""
 
 
 def alpha_beta(model: AllreduceModel | None) -> tuple[str, str]:
@@ -174,108 +160,3 @@ def _largest_misfit(misfit: Misfit) -> str:
 def rank_counts_text(ranks: tuple[int, ...]) -> str:
     """``1, 2, 4``"""
     return ", ".join(map(str, ranks)) or "–"
-
-
-def message_figures(
-    key: str, cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
-) -> tuple[Figure, ...]:
-    """Bus bandwidth and time over message sizes, with the fitted α–β line of each path.
-
-    Args:
-        key: begins the keys of the figures.
-        cells: of one collective operation.
-        styles: the number of the style of each backend, by its title.
-        exchanges: the communication paths of the sweep.
-    """
-    bandwidth: list[Series] = []
-    times: list[Series] = []
-    rows: list[tuple[str, ...]] = []
-    for cell in cells:
-        name = cell.labels.backend_and_ranks
-        sizes = tuple(float(message.message_bytes) for message in cell.messages)
-        style = styles[cell.labels.backend]
-        bandwidth.append(estimate_series(name, sizes, [message.bus_bandwidth for message in cell.messages], style))
-        times.append(estimate_series(name, sizes, [message.time_s for message in cell.messages], style))
-        rows += [
-            (
-                name,
-                formatting.message_size(message.message_bytes),
-                formatting.duration_estimate(message.time_s),
-                formatting.estimate(message.algorithm_bandwidth),
-                formatting.estimate(message.bus_bandwidth),
-            )
-            for message in cell.messages
-        ]
-    operation = next(message.operation for cell in cells for message in cell.messages)
-    if operation == "all_reduce":
-        times += _fitted_series(cells, styles, exchanges)
-    best = max((series for series in bandwidth), key=lambda series: max(series.y))
-    peak_position = max(range(len(best.y)), key=lambda position: best.y[position])
-    caption = (
-        f"The highest bus bandwidth, {formatting.byte_rate(best.y[peak_position])}, was measured with {best.name} "
-        f"at {formatting.message_size(int(best.x[peak_position]))}. Bus bandwidth = bytes ÷ time"
-        f"{BUS_FACTORS[operation]}, as nccl-tests define it."
-    )
-    smallest = min((series for series in times if series.mark != "fitted"), key=lambda series: series.y[0])
-    table = Table(
-        f"{operation} over message size",
-        ("backend", "message", "time", "algorithm bandwidth (95 %)", "bus bandwidth (95 %)"),
-        tuple(rows),
-    )
-    return (
-        Figure(
-            f"{key}-bandwidth",
-            "Bus bandwidth",
-            "message (bytes)",
-            "bus bandwidth (B/s)",
-            tuple(bandwidth),
-            caption,
-            table,
-            log_x=True,
-            log_y=True,
-        ),
-        Figure(
-            f"{key}-time",
-            "Time",
-            "message (bytes)",
-            f"time of one {operation} (s)",
-            tuple(times),
-            f"The smallest message takes {formatting.number(smallest.y[0] * 1e3)} ms at best, with {smallest.name}.",
-            table,
-            log_x=True,
-            log_y=True,
-        ),
-    )
-
-
-def _fitted_series(
-    cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
-) -> list[Series]:
-    """The time by α and β for each path and place, at its largest rank count."""
-    largest: dict[tuple[str, Place], Cell] = {}
-    for cell in sorted(cells, key=lambda cell: cell.case.ranks):
-        largest[path_key(cell.case), place_of(cell.case)] = cell
-    lines = []
-    for (key, _), largest_cell in largest.items():
-        path = exchanges.get(key)
-        sizes = tuple(float(message.message_bytes) for message in largest_cell.messages)
-        style = styles[largest_cell.labels.backend]
-        for algorithm_label, time_s in _path_models(path, placement_of(largest_cell.case)) if path and sizes else ():
-            y = tuple(time_s(size) for size in sizes)
-            lines.append(
-                point_series(
-                    f"{largest_cell.labels.backend_and_ranks}: α–β {algorithm_label}", sizes, y, style, "fitted"
-                )
-            )
-    return lines
-
-
-def _path_models(path: CommunicationPath, spread: Placement) -> Iterator[tuple[str, Callable[[float], float]]]:
-    """The models of an allreduce at a placement, with their names; both algorithms where messages also cross nodes."""
-    if path.unavailable_reason(spread) is not None:
-        return
-    if spread.place == "both" and path.layered is not None:
-        for algorithm, model in path.layered.by_algorithm().items():
-            yield algorithm, partial(model, spread.ranks, spread.nodes)
-    elif (fitted := path.model(spread.place)) is not None:
-        yield fitted.algorithm, partial(fitted.time_s, spread.ranks)

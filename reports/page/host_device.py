@@ -9,7 +9,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
 from reports.page.series import cell_title, interval_series
-from reports.page.step_figures import MAX_NARROW_CATEGORIES
+from reports.page.step_times_figure import MAX_NARROW_CATEGORIES
 
 STEP, HOST, GPU = "step", "host, until it is launched", "GPU, its work"
 STYLES = {STEP: 7, HOST: 5, GPU: 4}

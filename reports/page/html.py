@@ -14,7 +14,8 @@ from typing import Any
 from bench.core.text import printable
 from reports.page.elements import Figure, Hyperlink, Page, Table
 from reports.page.layout import FigureLayout
-from reports.page.plotly_charts import PlotlyJs, plotly_figure, plotly_library
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_library import PlotlyJs, plotly_library
 from reports.page.styles import is_named_by_category, series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
 

@@ -25,21 +25,22 @@ from reports.page import (
     predictions,
     programs,
     resources,
-    step_figures,
     summary,
     tables,
 )
 from reports.page.bars import without_curves
+from reports.page.bottleneck_table import bottleneck_table
 from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
-from reports.page.communication import message_figures
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
 from reports.page.gpu_section import gpu_section
 from reports.page.host_device import host_device_figure
+from reports.page.message_figures import message_figures
 from reports.page.resources import energy_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import peaks_table, roofline_figures, roofline_table
 from reports.page.series import point_series, series_by_ranks
-from reports.page.step_figures import loss_figure, step_time_figure, time_figure
+from reports.page.step_parts import loss_figure, time_figure
+from reports.page.step_times_figure import step_time_figure
 from reports.page.summary import fold_section, is_long, outcome_counts, overview
 from reports.page.timelines import host_section
 from reports.page.update_timings import update_timings_table
@@ -206,7 +207,7 @@ def _detail_sections(
 ) -> Iterator[Section]:
     """The sections after those of the workloads, without empty ones."""
     cells = findings.cells
-    limits = step_figures.bottleneck_table(findings.bottlenecks, scaling=has_curve(cells))
+    limits = bottleneck_table(findings.bottlenecks, scaling=has_curve(cells))
     sections = (
         _table_section("All cells", tables.results_table(cells)),
         _table_section("Same work", tables.same_work_table(cells)),

@@ -13,7 +13,7 @@ from bench.host.installation import cache_folder
 from harness.setup.plotly_bundle import FetchError, NpmFile, ensure_npm_file
 from reports.page.elements import Page, Section
 from reports.page.html import render
-from reports.page.plotly_charts import bundle_file, plotly_library, read_bundle, whole_library
+from reports.page.plotly_library import bundle_file, plotly_library, read_bundle, whole_library
 from tests.support import pages
 from tests.support.gpu_cells import gpu_cells
 

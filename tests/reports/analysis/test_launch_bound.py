@@ -14,7 +14,7 @@ from reports.analysis.cells import make_cells
 from reports.analysis.device_busy import device_time
 from reports.analysis.findings import CellGroup, analyse_cells
 from reports.formats.trial_rows import SweepFacts, rows_of
-from reports.page.step_figures import bottleneck_table
+from reports.page.bottleneck_table import bottleneck_table
 from reports.page.summary import group_answer
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.gpu_cells import gpu_case, gpu_trial

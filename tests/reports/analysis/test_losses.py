@@ -11,7 +11,7 @@ from reports.analysis.bottleneck import EXPOSED, NOT_MEASURED, SLOWER, WAITING, 
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import CellGroup, analyse_cells
 from reports.page.plotly_charts import plotly_figure
-from reports.page.step_figures import time_figure
+from reports.page.step_parts import time_figure
 from reports.page.summary import group_answer, loss_summary
 from reports.page.tables import decomposition_table
 from tests.support.builders import make_case, make_record, make_trial

@@ -10,7 +10,7 @@ from bench.core.step_measures import PhaseTimes
 from reports.analysis.cells import make_cells
 from reports.analysis.step_times import find_straggler, slowest_steps, split_step, step_times_of, throughput_of
 from reports.analysis.trial_measures import measure_trial
-from reports.page.step_figures import MAX_CATEGORIES
+from reports.page.step_times_figure import MAX_CATEGORIES
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
 

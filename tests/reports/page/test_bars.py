@@ -14,7 +14,8 @@ from reports.formats.terminal import cell_tables
 from reports.page.bars import bars_for_points
 from reports.page.html import render
 from reports.page.layout import FigureLayout, ideal_line, wrap_labels
-from reports.page.plotly_charts import plotly_figure, whole_library
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_library import whole_library
 from reports.page.styles import series_styles
 from reports.page.svg import figure_svg
 from reports.page.sweep_page import make_page

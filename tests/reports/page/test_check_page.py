@@ -12,7 +12,8 @@ from reports.page.check_page import MAX_FIGURES, MAX_NIGHTS, make_check_page, ni
 from reports.page.elements import Figure
 from reports.page.html import render
 from reports.page.layout import x_axis
-from reports.page.plotly_charts import PlotlyJs, plotly_figure
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_library import PlotlyJs
 from reports.regression.values import MetricSeries, NightTrials
 from tests.support import judgements
 from tests.support.judgements import CNN, MLP, MNIST, at, nights, of, verdict

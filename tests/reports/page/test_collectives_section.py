@@ -9,7 +9,7 @@ from reports.analysis.cells import make_cells
 from reports.analysis.communication_paths import communication_paths
 from reports.analysis.findings import analyse_cells, group_cells
 from reports.page.collectives_section import sections, summary_table
-from reports.page.communication import message_figures
+from reports.page.message_figures import message_figures
 from tests.support.builders import make_case, make_record, make_trial
 
 SIZES = {1024: 1e-4, 2**20: 1e-3, 2**24: 1e-2}

@@ -12,7 +12,8 @@ from bench.core.telemetry import HOST, Device
 from reports.analysis.cells import make_cells
 from reports.page.html import render
 from reports.page.layout import x_axis, y_axis
-from reports.page.plotly_charts import plotly_figure, whole_library
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_library import whole_library
 from reports.page.styles import series_styles
 from reports.page.svg import downsample, figure_svg
 from tests.support.gpu_cells import BACKENDS, gpu_case, gpu_cells, gpu_trial

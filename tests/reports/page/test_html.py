@@ -14,7 +14,8 @@ import pytest
 
 from reports.page.elements import Hyperlink, Page, Section, Table
 from reports.page.html import MAX_FIGURE_ROWS, column_classes, render, sample_rows
-from reports.page.plotly_charts import PlotlyJs, plotly_figure, read_bundle, whole_library
+from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_library import PlotlyJs, read_bundle, whole_library
 from reports.page.styles import COLOURS, NEUTRAL_COLOUR
 from tests.support import pages
 
