@@ -91,7 +91,7 @@ def _measures(arguments: list[str]) -> bool:
     command = next((word for word in arguments if not word.startswith("-")), None)
     given = set(arguments)
     starts_ranks = command in ("sweep", "nightly") or (command == "check" and given & {"--confirm", "--pairs-only"})
-    return bool(starts_ranks) and not given & {"--help", "--dry-run"}
+    return bool(starts_ranks) and not given & {"-h", "--help", "--dry-run"}
 
 
 def _run_from_copy() -> Exception | None:

@@ -20,6 +20,7 @@ from harness.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
 from harness.streams import results_apart
 
 MARKUP: Final = "markdown"
+HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
 COMMANDS = {
     "sweep": ("sweep:sweep", "Run a suite and write its report."),
     "report": ("report:report", "Write the page of a stored sweep, of several side by side, or an index over many."),
@@ -48,7 +49,8 @@ def load_command(name: str) -> Any:
     module_name, _, function_name = COMMANDS[name][0].partition(":")
     module = importlib.import_module(f"harness.cli.{module_name}")
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
-    single.command(name, epilog=module.EXAMPLES[name])(results_apart()(getattr(module, function_name)))
+    command = results_apart()(getattr(module, function_name))
+    single.command(name, epilog=module.EXAMPLES[name], context_settings=dict(HELP_OPTIONS))(command)
     return get_command(single)
 
 
@@ -87,7 +89,8 @@ class CommandTable(TyperGroup):
 
 app = typer.Typer(
     cls=CommandTable,
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings=dict(HELP_OPTIONS),
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=MARKUP,
@@ -107,11 +110,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback(epilog="Examples: `python -m harness sweep`, `python -m harness sweep --help`")
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Run the same training work under several backends and rank counts, verify that it was the same, and report."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

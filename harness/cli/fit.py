@@ -28,7 +28,7 @@ def fit(
     model: Annotated[str, typer.Option(metavar="usl|amdahl|log|linear|best", help="The law to fit.")] = "best",
     method: Annotated[str, typer.Option(metavar="log|nls", help="Residuals of ln X (default), or of X.")] = "log",
     predict: Annotated[
-        str | None, typer.Option(metavar="8,64,1024", help="Rank counts to predict the throughput at.")
+        list[str] | None, typer.Option(metavar="8,64,1024", help="Rank counts to predict the throughput at.")
     ] = None,
     scaling: Annotated[
         str | None,

@@ -46,8 +46,12 @@ def new(
 
 def try_file(
     file: Annotated[str, typer.Argument(metavar="FILE.py", help="A file that defines WORKLOAD.")],
-    backends: Annotated[str, typer.Option("--backends", metavar="A,B", help="Backends to try it under.")] = "ddp",
-    ranks: Annotated[str, typer.Option("--ranks", metavar="1,2", help="Rank counts to try.")] = "1,2",
+    backends: Annotated[
+        list[str] | None, typer.Option("--backends", metavar="A,B", help="Backends to try it under; default ddp.")
+    ] = None,
+    ranks: Annotated[
+        list[str] | None, typer.Option("--ranks", metavar="1,2", help="Rank counts to try; default 1,2.")
+    ] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Samples a step of all ranks.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -65,7 +69,7 @@ def try_file(
     from harness.setup.trying import attempts, plan_attempts
     from reports.formats.console import print_line
 
-    tried = plan_attempts(file, split_names(backends), split_names(ranks), batch, settings or ())
+    tried = plan_attempts(file, split_names(backends or ["ddp"]), split_names(ranks or ["1,2"]), batch, settings or ())
     made = []
     with signals_as_interrupts():
         for attempt in attempts(tried.plan):

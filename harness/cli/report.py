@@ -38,7 +38,7 @@ def report(
         ),
     ] = None,
     predict: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(metavar="8,64,1024", help="Rank counts to predict; default: 2, 4 and 8 times the largest."),
     ] = None,
     link: Annotated[

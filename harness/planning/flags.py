@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 from bench.core.case import Fault, FaultKind
@@ -23,16 +24,21 @@ MAX_BYTES_S = 1e15
 
 
 @overload
-def split_names(text: str) -> tuple[str, ...]: ...
+def split_names(texts: Sequence[str]) -> tuple[str, ...]: ...
 
 
 @overload
-def split_names(text: None) -> None: ...
+def split_names(texts: None) -> None: ...
 
 
-def split_names(text: str | None) -> tuple[str, ...] | None:
-    """``ddp, fsdp`` → ``("ddp", "fsdp")``; ``None`` for a flag that was not given."""
-    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+def split_names(texts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The values of a flag that takes several, by commas and by repeating it; ``None`` for one that was not given.
+
+    ``["ddp, fsdp", "single"]`` → ``("ddp", "fsdp", "single")``
+    """
+    if texts is None:
+        return None
+    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
 
 
 def parse_percent(text: str) -> float:
@@ -79,10 +85,11 @@ def parse_fault(text: str) -> Fault:
     return Fault(kind=cast(FaultKind, kind), **settings)
 
 
-def parse_rank_counts(text: str | None) -> tuple[int, ...]:
+def parse_rank_counts(texts: Sequence[str] | None) -> tuple[int, ...]:
     """``8,64,1024``, sorted and each once. Raises :class:`UsageError`."""
+    text = ",".join(texts or ())
     try:
-        counts = tuple(int(part) for part in (text or "").split(",") if part.strip())
+        counts = tuple(map(int, split_names([text])))
     except ValueError:
         raise UsageError(f"--predict {text}: expected rank counts, for example 8,64,1024") from None
     if any(not 1 <= count <= MAX_RANKS for count in counts):

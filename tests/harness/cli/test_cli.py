@@ -194,6 +194,15 @@ def test_a_repeated_setting_sweeps_its_values(harness):
     assert [case["backend_options"] for case in planned] == [{"bucket_cap_mb": float(size)} for size in (1, 2, 3)]
 
 
+def test_repeating_a_flag_adds_to_its_comma_separated_values(harness):
+    flags = ("--ranks", "1", "--ranks", "2, 4", "--backends", "ddp", "--backends", "horovod", "--workloads", "mnist")
+    document = json.loads(harness("sweep", "--dry-run", "--json", *flags).stdout)
+    planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
+    assert {(case["backend"], case["ranks"]) for case in planned} == {
+        (backend, ranks) for backend in ("ddp", "horovod") for ranks in (1, 2, 4)
+    }
+
+
 def test_a_flag_overrides_the_suite_s_option_under_either_name(harness, tmp_path):
     (tmp_path / "mine.toml").write_text("[options.ddp]\nbucket_cap_mb = [1, 2]\n[workload.mnist]\nmodel = 'cnn'\n")
     arguments = ("mine.toml", "--dry-run", "--json", "--ranks", "1", "--backends", "ddp", "--workloads", "mnist")
@@ -212,11 +221,19 @@ def test_help_lists_every_command_with_its_first_line(harness):
         assert f"{name} {summary}" in text
 
 
+def test_without_a_command_the_help_is_printed(harness):
+    help_text = harness("--help").stdout
+    assert [(done.returncode, done.stdout.strip()) for done in (harness(), harness("-h"))] == [
+        (0, help_text.strip()),
+        (0, help_text.strip()),
+    ]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_s_help_begins_with_its_line_and_ends_with_examples_that_parse(harness, command):
     loaded = load_command(command)
     assert loaded.help.splitlines()[0] == COMMANDS[command][1]
-    done = harness(command, "--help")
+    done = harness(command, "-h")
     assert done.returncode == 0
     examples = re.findall(r"`([^`]+)`", loaded.epilog)
     calls = [shlex.split(call) for example in examples for call in re.split(r"&&|[|>]", example)]

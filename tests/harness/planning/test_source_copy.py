@@ -245,6 +245,7 @@ def test_a_folder_of_the_user_s_of_that_name_is_not_removed(tmp_path):
         ("check", False),
         ("sweep --dry-run", False),
         ("sweep --help", False),
+        ("sweep -h", False),
         ("report --out sweep", False),
         ("", False),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 import pytest
@@ -43,3 +44,18 @@ def test_a_strange_width_in_the_environment_changes_no_line(monkeypatch, columns
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("LINES", columns)
     assert shown(StringIO()).startswith("1/1 ")
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_title_leaves_the_bar_the_count_and_the_time_left_on_the_line(monkeypatch, width):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    case, terminal = make_case(workload_options={"model": "x" * 150}), Terminal()
+    with SweepProgress(TextConsole(file=terminal, width=width), 240, ()) as progress:
+        progress.begins(case, 0)
+        progress.ends(make_trial(case))
+        progress.begins(case, 1)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    line = next(text for text in reversed(drawn) if text.strip())
+    assert re.search(r"━━+ +1/240 \d:\d\d:\d\d about \d+ (s|min) left \S", line), drawn
+    assert len(line) <= width
