@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from reports.analysis import formatting
 from reports.analysis.axes import Axis, AxisComparison, AxisPoint
 from reports.analysis.findings import MAX_CURVES
 from reports.analysis.flags import claim_problem
 from reports.page.elements import Figure, Section, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import estimate_series
 
 SUBTITLE = "Throughput ÷ that of the base value at the same number of ranks, everything else equal; 95 % intervals."
@@ -17,10 +18,10 @@ Line = tuple[AxisPoint, ...]
 """The points of one value that have all but the rank count in common, the fewest ranks first."""
 
 
-def sections(comparisons: Sequence[AxisComparison]) -> Iterator[Section]:
-    """One section for all axes, where there are any."""
+def sections(comparisons: Sequence[AxisComparison], styles: Mapping[str, SeriesStyle]) -> Iterator[Section]:
+    """One section for all axes, where there are any; ``styles``: that of each curve, by the keys of its cases."""
     if comparisons:
-        figures = tuple(figure for number, one in enumerate(comparisons) for figure in _figures(number, one))
+        figures = tuple(figure for number, one in enumerate(comparisons) for figure in _figures(number, one, styles))
         # A figure has the table of its axis.
         bare = tuple(axis_table(comparison) for comparison in comparisons if not _lines(comparison))
         yield Section("Over an axis", SUBTITLE, figures, bare)
@@ -74,7 +75,7 @@ def axis_table(comparison: AxisComparison) -> Table:
     return Table(f"Over {axis.title}: {', '.join(axis.values)}", HEADER, rows)
 
 
-def _figures(number: int, comparison: AxisComparison) -> Iterator[Figure]:
+def _figures(number: int, comparison: AxisComparison, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     """One figure; of an axis with more curves than one figure holds, one for each workload."""
     lines = _lines(comparison)
     if len(lines) <= MAX_CURVES:
@@ -83,10 +84,10 @@ def _figures(number: int, comparison: AxisComparison) -> Iterator[Figure]:
         workloads = dict.fromkeys(line[0].labels.workload for line in lines)
         groups = [[line for line in lines if line[0].labels.workload == workload] for workload in workloads]
     for part, group in enumerate(group for group in groups if group):
-        yield _figure(f"axis-{number}-{part}", comparison, group)
+        yield _figure(f"axis-{number}-{part}", comparison, group, styles)
 
 
-def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line]) -> Figure:
+def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line], styles: Mapping[str, SeriesStyle]) -> Figure:
     axis = comparison.axis
     several = len({line[0].labels.workload for line in lines}) > 1
     where = "" if several else f": {lines[0][0].labels.workload}"
@@ -95,10 +96,10 @@ def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line]) -> Figu
             _line_name(axis, line, several=several),
             [float(point.case.ranks) for point in line],
             [point.gain for point in line if point.gain is not None],
-            style,
+            styles[line[0].case.key],
             [claim_problem(point.case.flags) is not None for point in line],
         )
-        for style, line in enumerate(lines)
+        for line in lines
     )
     return Figure(
         key,

@@ -11,6 +11,7 @@ from statistics import median
 from bench.core.text import one_line
 from reports.analysis import formatting as numbers
 from reports.page.elements import Figure, Mark, Page, Section, Series, Table
+from reports.page.palette import NIGHT_COLOURS, SeriesStyle, meaning_style, neutral_style
 from reports.page.series import interval_series, point_series
 from reports.regression import wording
 from reports.regression.rows import VerdictRow, row_of, rows
@@ -26,8 +27,8 @@ DATE_PATTERN = re.compile(r"\d{4}-?(\d\d)-?(\d\d)(?:[-T ](\d\d):?(\d\d)\S*)?")
 """The beginning of a sweep's id and of an ISO date."""
 MAX_LOG = 700.0
 """e^x overflows beyond it."""
-TRIAL_STYLE, LEVEL_STYLE, NEWEST_STYLE, HEAD_STYLE = range(4)
-"""Styles of series."""
+TRIAL_STYLE = neutral_style()
+LEVEL_STYLE, NEWEST_STYLE, HEAD_STYLE = (meaning_style(NIGHT_COLOURS, name) for name in NIGHT_COLOURS)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _night_series(nights: Sequence[NightPoint]) -> Iterator[Series]:
         yield _median_series("newest night (median)", newest, NEWEST_STYLE, "markers")
 
 
-def _median_series(name: str, nights: Sequence[NightPoint], style: int, mark: Mark) -> Series:
+def _median_series(name: str, nights: Sequence[NightPoint], style: SeriesStyle, mark: Mark) -> Series:
     return point_series(name, [point.at for point in nights], [point.level for point in nights], style, mark)
 
 

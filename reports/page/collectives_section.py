@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bench.core.collectives import COLLECTIVES
@@ -9,6 +10,7 @@ from reports.analysis import formatting
 from reports.analysis.cell_details import MessageCell
 from reports.analysis.cells import Cell
 from reports.page.elements import Figure, Section, Table
+from reports.page.palette import OPERATION_COLOURS, meaning_style
 from reports.page.series import estimate_series
 
 WORKLOAD = "collectives"
@@ -109,6 +111,15 @@ def _ends(cell: Cell) -> tuple[MessageCell, MessageCell]:
     return ordered[0], ordered[-1]
 
 
+def _numbered(cells: Sequence[Cell]) -> Iterator[tuple[int, Cell]]:
+    """Each cell with its number among those of the same operation."""
+    counts: Counter[str] = Counter()
+    for cell in cells:
+        operation = cell.messages[0].operation
+        yield counts[operation], cell
+        counts[operation] += 1
+
+
 def _figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     """Bus bandwidth over message size at the most ranks, a series for each operation and backend."""
     operations = list(dict.fromkeys(map(_operation, cells)))
@@ -120,10 +131,9 @@ def _figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
             f"{_operation(cell)} · {cell.labels.backend}",
             [float(message.message_bytes) for message in cell.messages],
             [message.bus_bandwidth for message in cell.messages],
-            operations.index(_operation(cell)),
+            meaning_style(OPERATION_COLOURS, cell.messages[0].operation).variant(number),
         )
-        for cell in cells
-        if cell.case.ranks == ranks
+        for number, cell in _numbered([cell for cell in cells if cell.case.ranks == ranks])
     )
     best = max(
         (cell for cell in cells if cell.case.ranks == ranks), key=lambda cell: _ends(cell)[1].bus_bandwidth.value

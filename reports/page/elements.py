@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from reports.page.palette import SeriesStyle
+
 Ideal = Literal["linear", "one"]
 Mark = Literal["points", "line", "fitted", "markers"]
 
@@ -42,8 +44,8 @@ class Series:
     y: tuple[float, ...]
     low: tuple[float | None, ...]
     high: tuple[float | None, ...]
-    style: int
-    """The number of the colour, dash and marker: a backend has the same one in every figure."""
+    style: SeriesStyle
+    """From :mod:`reports.page.palette`: what it means looks the same in every figure."""
     hollow: tuple[bool, ...]
     """Points that feed no claim, such as oversubscribed ones, are drawn hollow."""
     mark: Mark = "points"

@@ -13,6 +13,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup
 from reports.analysis.timeline import Timeline
 from reports.page.elements import Figure, Section, Table
+from reports.page.palette import GPU_COLOURS, SeriesStyle, meaning_style
 from reports.page.series import cell_title, point_series
 from reports.page.timelines import (
     FROM_ONE_TRIAL,
@@ -38,12 +39,10 @@ MEANINGS = (
 )
 HELD_BACK = ("gpu_power", "gpu_sm_clock")
 """The quantities that a power limit holds back."""
-FIRST_STYLE = 4
-"""The styles before are those of the first backends."""
 MAX_ACTIVITY_FIGURES = 8
 
 
-def gpu_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
+def gpu_section(key: str, group: CellGroup, styles: Mapping[str, SeriesStyle]) -> Section | None:
     """The section of a group; ``None`` where no GPU was sampled, folded where none was computed on."""
     figures = (*_activity_figures(key, group.cells), *_shared_figures(key, group.cells, styles))
     if not figures:
@@ -52,7 +51,7 @@ def gpu_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Sectio
     return Section(f"{group.title}: GPUs over time", f"{FROM_ONE_TRIAL} {MEANINGS}", figures, folded=unused)
 
 
-def _shared_figures(key: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Iterator[Figure]:
+def _shared_figures(key: str, cells: Sequence[Cell], styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     """Power, clock and memory, with a line for each backend."""
     for name in GPU_TITLES:
         figure = timeline_figure(key, name, cells, styles)
@@ -107,8 +106,8 @@ def _activity_figure(key: str, title: str, cell: Cell, omitted: int) -> Figure:
         "seconds since the window began",
         "share",
         tuple(
-            point_series(name, own.times_s, own.values, FIRST_STYLE + list(UNIT_TITLES.values()).index(name), "line")
-            for name, own in drawn.items()
+            point_series(UNIT_TITLES[own.name], own.times_s, own.values, meaning_style(GPU_COLOURS, own.name), "line")
+            for own in drawn.values()
         ),
         f"{_means_text(cell)} {shaded_text([own.window_s for own in drawn.values()])}{gaps_text(drawn)}{which}{more}",
         Table(f"Use of the GPU over time: {title}", ("what", *TABLE_HEADER), rows),

@@ -8,12 +8,16 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
+from reports.page.palette import GPU_COLOURS, meaning_style, neutral_style
 from reports.page.series import cell_title, interval_series
 from reports.page.step_times_figure import MAX_NARROW_CATEGORIES
 
 STEP, HOST, GPU = "step", "host, until it is launched", "GPU, its work"
-STYLES = {STEP: 7, HOST: 5, GPU: 4}
-"""Of no backend among the first, and of different patterns."""
+STYLES = {
+    STEP: neutral_style(),
+    HOST: meaning_style(GPU_COLOURS, "host").variant(1),
+    GPU: meaning_style(GPU_COLOURS, "gpu").variant(1),
+}
 NOTE = (
     "Host: from the beginning of a step until all its work is launched; a host that is far ahead waits for room in the "
     "GPU's queue, and then takes as long as the GPU. GPU: how long a step takes whose launches were all made before it "

@@ -17,6 +17,7 @@ from reports.analysis.comparison import (
 from reports.analysis.stats import Estimate
 from reports.page import trends
 from reports.page.elements import Hyperlink, Page, Section, Table
+from reports.page.palette import backend_styles
 from reports.page.trends import Trend, group_of, trend_sections
 
 MAX_OPEN_SWEEPS = 14
@@ -113,8 +114,7 @@ def _older_sweeps(sweeps: Table) -> Iterator[Section]:
 def _trends(
     nights: Sequence[Night], labels: dict[str, str], reference: Night, last: NightComparison | None
 ) -> Iterator[Section]:
-    titles = dict.fromkeys(cell.labels.backend for night in nights for cell in night.cells)
-    styles = {name: number for number, name in enumerate(titles)}
+    styles = backend_styles(cell for night in nights for cell in night.cells)
     groups = dict.fromkeys(group_of(cell) for night in nights for cell in night.measured().values())
     for number, group in enumerate(groups):
         planned = tuple(night for night in nights if any(group_of(cell) == group for cell in night.cells))

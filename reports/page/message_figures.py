@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -12,6 +13,7 @@ from reports.analysis.communication_paths import CommunicationPath, path_key
 from reports.analysis.placement import Place, Placement, place_of, placement_of
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import estimate_series, point_series
 
 BUS_FACTORS: dict[Collective, str] = {
@@ -26,14 +28,14 @@ BUS_FACTORS: dict[Collective, str] = {
 
 
 def message_figures(
-    key: str, cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
+    key: str, cells: Sequence[Cell], styles: Mapping[str, SeriesStyle], exchanges: Mapping[str, CommunicationPath]
 ) -> tuple[Figure, ...]:
     """Bus bandwidth and time over message sizes, with the fitted α–β line of each path.
 
     Args:
         key: begins the keys of the figures.
         cells: of one collective operation.
-        styles: the number of the style of each backend, by its title.
+        styles: the style of each backend, by its title.
         exchanges: the communication paths of the sweep.
     """
     operation = next(message.operation for cell in cells for message in cell.messages)
@@ -44,10 +46,11 @@ def message_figures(
 
 
 def _bandwidth_figure(
-    key: str, operation: Collective, cells: Sequence[Cell], styles: Mapping[str, int], table: Table
+    key: str, operation: Collective, cells: Sequence[Cell], styles: Mapping[str, SeriesStyle], table: Table
 ) -> Figure:
     series = tuple(
-        _measured_series(cell, [message.bus_bandwidth for message in cell.messages], styles) for cell in cells
+        _measured_series(cell, [message.bus_bandwidth for message in cell.messages], style)
+        for cell, style in _with_styles(cells, styles)
     )
     best = max(series, key=lambda series: max(series.y))
     highest, size = max(zip(best.y, best.x, strict=True), key=lambda point: point[0])
@@ -73,11 +76,14 @@ def _time_figure(
     key: str,
     operation: Collective,
     cells: Sequence[Cell],
-    styles: Mapping[str, int],
+    styles: Mapping[str, SeriesStyle],
     exchanges: Mapping[str, CommunicationPath],
     table: Table,
 ) -> Figure:
-    series = tuple(_measured_series(cell, [message.time_s for message in cell.messages], styles) for cell in cells)
+    series = tuple(
+        _measured_series(cell, [message.time_s for message in cell.messages], style)
+        for cell, style in _with_styles(cells, styles)
+    )
     fitted = _fitted_series(cells, styles, exchanges) if operation == "all_reduce" else ()
     quickest = min(series, key=lambda series: series.y[0])
     return Figure(
@@ -93,10 +99,19 @@ def _time_figure(
     )
 
 
-def _measured_series(cell: Cell, estimates: Sequence[Estimate], styles: Mapping[str, int]) -> Series:
+def _with_styles(cells: Sequence[Cell], styles: Mapping[str, SeriesStyle]) -> Iterator[tuple[Cell, SeriesStyle]]:
+    """Each cell with a variant of its backend's style: the rank counts of a backend differ in dash and marker."""
+    counts: Counter[str] = Counter()
+    for cell in cells:
+        backend = cell.labels.backend
+        yield cell, styles[backend].variant(counts[backend])
+        counts[backend] += 1
+
+
+def _measured_series(cell: Cell, estimates: Sequence[Estimate], style: SeriesStyle) -> Series:
     """An estimate of each message of a cell over its size."""
     sizes = [float(message.message_bytes) for message in cell.messages]
-    return estimate_series(cell.labels.backend_and_ranks, sizes, estimates, styles[cell.labels.backend])
+    return estimate_series(cell.labels.backend_and_ranks, sizes, estimates, style)
 
 
 def _table(operation: Collective, cells: Sequence[Cell]) -> Table:
@@ -116,7 +131,7 @@ def _table(operation: Collective, cells: Sequence[Cell]) -> Table:
 
 
 def _fitted_series(
-    cells: Sequence[Cell], styles: Mapping[str, int], exchanges: Mapping[str, CommunicationPath]
+    cells: Sequence[Cell], styles: Mapping[str, SeriesStyle], exchanges: Mapping[str, CommunicationPath]
 ) -> list[Series]:
     """The time by α and β for each path and place, at its largest rank count."""
     largest: dict[tuple[str, Place], Cell] = {}
@@ -131,7 +146,11 @@ def _fitted_series(
             y = tuple(time_s(size) for size in sizes)
             lines.append(
                 point_series(
-                    f"{largest_cell.labels.backend_and_ranks}: α–β {algorithm_label}", sizes, y, style, "fitted"
+                    f"{largest_cell.labels.backend_and_ranks}: α–β {algorithm_label}",
+                    sizes,
+                    y,
+                    style.fitted(algorithm_label),
+                    "fitted",
                 )
             )
     return lines

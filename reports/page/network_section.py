@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from reports.analysis import formatting
 from reports.analysis.placement_effects import CellOverLink
 from reports.page.elements import Figure, Section, Series, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import interval_series, point_series
 
 RATE_TITLE = "bandwidth of a link (B/s)"
@@ -17,7 +18,7 @@ NOTE = (
 )
 
 
-def sections(cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Section]:
+def sections(cells: Sequence[CellOverLink], styles: Mapping[str, SeriesStyle]) -> Iterator[Section]:
     """One section, where the same ranks were measured over several networks."""
     if cells:
         figures = tuple(
@@ -103,7 +104,7 @@ def _groups(cells: Sequence[CellOverLink]) -> list[list[CellOverLink]]:
     return list(groups.values())
 
 
-def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Figure]:
+def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     """The figures of one group: each backend at the most ranks that were measured over several networks."""
     lines = [line for line in _lines(cells) if len(line) > 1]
     title = f"{cells[0].labels.workload} · {cells[0].labels.scaling}"
@@ -162,27 +163,27 @@ def _slowest_link_summary(lines: Sequence[Sequence[CellOverLink]]) -> str:
     return f"{slow.labels.backend_and_ranks} over {slow.net_title}: {slow.labels.step}{floor}."
 
 
-def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
+def _efficiency(line: Sequence[CellOverLink], styles: Mapping[str, SeriesStyle]) -> Iterator[Series]:
     name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
     measured = [(_link_rate(cell), cell.efficiency) for cell in line if cell.efficiency is not None]
     if measured:
         yield interval_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
     predicted = [(_link_rate(cell), cell.modelled_efficiency) for cell in line if cell.modelled_efficiency is not None]
     if len(predicted) > 1:
-        yield _fitted_series(f"{name}: predicted", predicted, style)
+        yield _fitted_series(f"{name}: predicted", predicted, style.fitted("predicted"))
 
 
-def _steps(line: Sequence[CellOverLink], styles: Mapping[str, int]) -> Iterator[Series]:
+def _steps(line: Sequence[CellOverLink], styles: Mapping[str, SeriesStyle]) -> Iterator[Series]:
     name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
     measured = [(_link_rate(cell), cell.step_s) for cell in line if cell.step_s is not None]
     if measured:
         yield interval_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
     predicted = [(_link_rate(cell), 1e3 * cell.modelled_step_s) for cell in line if cell.modelled_step_s is not None]
     if len(predicted) > 1:
-        yield _fitted_series(f"{name}: predicted", predicted, style)
+        yield _fitted_series(f"{name}: predicted", predicted, style.fitted("predicted"))
 
 
-def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) -> Iterator[Series]:
+def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, SeriesStyle]) -> Iterator[Series]:
     """The lower bounds; backends that send the same amount share one."""
     seen: set[tuple[tuple[float, float], ...]] = set()
     for line in lines:
@@ -193,7 +194,7 @@ def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, int]) 
                 if not seen
                 else f"{line[0].labels.backend_and_ranks}: lower bound of the links"
             )
-            yield _fitted_series(name, points, styles[line[0].labels.backend])
+            yield _fitted_series(name, points, styles[line[0].labels.backend].fitted("lower bound"))
             seen.add(points)
 
 
@@ -206,6 +207,6 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1e3 * seconds
 
 
-def _fitted_series(name: str, points: Sequence[tuple[float, float]], style: int) -> Series:
+def _fitted_series(name: str, points: Sequence[tuple[float, float]], style: SeriesStyle) -> Series:
     x, y = zip(*points, strict=True)
     return point_series(name, x, y, style, "fitted")

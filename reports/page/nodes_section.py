@@ -8,6 +8,7 @@ from reports.analysis import formatting
 from reports.analysis.placement_effects import NodeEfficiency, Packing, PlacementEffects
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Section, Series, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import estimate_series
 
 TITLE = "Inside a node and across nodes"
@@ -18,7 +19,7 @@ NOTE = (
 EstimateOf = Callable[[NodeEfficiency], Estimate | None]
 
 
-def sections(effects: PlacementEffects, styles: Mapping[str, int]) -> Iterator[Section]:
+def sections(effects: PlacementEffects, styles: Mapping[str, SeriesStyle]) -> Iterator[Section]:
     """One section, where the number of ranks per node was given."""
     tables = tuple(table for table in (split_table(effects.splits), packing_table(effects.packings)) if table.rows)
     if tables:
@@ -96,7 +97,7 @@ def _faster(value: Estimate) -> str:
     return "packed" if value.low > 1 else "spread" if value.high < 1 else "statistically tied"
 
 
-def _figures(splits: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Iterator[Figure]:
+def _figures(splits: Sequence[NodeEfficiency], styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
     """Two figures for each workload: over the ranks on a node, and over nodes."""
     groups: dict[str, list[NodeEfficiency]] = {}
     for split in splits:
@@ -117,7 +118,12 @@ def _figures(splits: Sequence[NodeEfficiency], styles: Mapping[str, int]) -> Ite
 
 
 def _figure(
-    key: str, title: str, x_title: str, splits: Sequence[NodeEfficiency], of: EstimateOf, styles: Mapping[str, int]
+    key: str,
+    title: str,
+    x_title: str,
+    splits: Sequence[NodeEfficiency],
+    of: EstimateOf,
+    styles: Mapping[str, SeriesStyle],
 ) -> Iterator[Figure]:
     """One figure, or none without a point."""
     known = [(split, value) for split in splits if (value := of(split)) is not None]
@@ -140,7 +146,7 @@ def _figure(
 
 
 def _series(
-    known: Sequence[tuple[NodeEfficiency, Estimate]], styles: Mapping[str, int], *, over_nodes: bool
+    known: Sequence[tuple[NodeEfficiency, Estimate]], styles: Mapping[str, SeriesStyle], *, over_nodes: bool
 ) -> Iterator[Series]:
     """The lines start at 100 % on one node, or with one rank on it."""
     lines: dict[str, list[tuple[NodeEfficiency, Estimate]]] = {}

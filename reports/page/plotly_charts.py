@@ -7,9 +7,9 @@ from typing import Any
 
 from reports.page.elements import Figure
 from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout
+from reports.page.palette import NEUTRAL_COLOUR
 from reports.page.plotly_traces import figure_traces, literal, rounded
 from reports.page.styles import (
-    NEUTRAL_COLOUR,
     dodge_series,
 )
 

@@ -10,13 +10,11 @@ from typing import Any
 from bench.core.text import printable
 from reports.page.elements import Figure, Series
 from reports.page.layout import ideal_line
+from reports.page.palette import IDEAL_DASH, NEUTRAL_COLOUR, SeriesStyle
 from reports.page.styles import (
     BAR_OPACITY,
     HOLLOW_OPACITY,
-    IDEAL_DASH,
     MAX_MARKED_POINTS,
-    NEUTRAL_COLOUR,
-    SeriesStyle,
     bar_width,
     has_band,
     has_markers,

@@ -10,9 +10,10 @@ from reports.analysis.findings import Findings
 from reports.analysis.predictions import CurvePrediction, Predicted
 from reports.analysis.units import join_units
 from reports.page.elements import Figure, Series, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import interval_series
 
-Styles = Mapping[str, int]
+Styles = Mapping[str, SeriesStyle]
 EFFICIENCY_HEADER = "efficiency (95 %)"
 
 
@@ -98,4 +99,4 @@ def _series(
     extrapolated = [point.prediction for point in predicted if not known or point.prediction.ranks > known[-1][0]]
     line = [*points[-1:], *((float(point.ranks), point.throughput, point.low, point.high) for point in extrapolated)]
     if extrapolated:
-        yield interval_series(f"{name}: predicted", line, styles[name], "fitted")
+        yield interval_series(f"{name}: predicted", line, styles[name].fitted("predicted"), "fitted")

@@ -12,9 +12,10 @@ from reports.analysis.predictions import CurvePrediction
 from reports.page import communication
 from reports.page.communication import rank_counts_text
 from reports.page.elements import Section, Table
+from reports.page.palette import SeriesStyle
 from reports.page.prediction_figures import EFFICIENCY_HEADER, prediction_figures, throughput_header
 
-Styles = Mapping[str, int]
+Styles = Mapping[str, SeriesStyle]
 
 
 def sections(findings: Findings, styles: Styles) -> Iterator[Section]:

@@ -11,13 +11,14 @@ from reports.analysis.findings import CellGroup
 from reports.analysis.stats import Estimate
 from reports.analysis.telemetry import ENERGY_READINGS
 from reports.page.elements import Figure, Section, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import series_by_ranks
 
 DEVICE_TITLES = {"cpu_energy": "CPU packages of the hosts", "gpu_energy": "GPUs of the ranks"}
 NOT_SAMPLED = "not sampled"
 
 
-def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, int]) -> Section:
+def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, SeriesStyle]) -> Section:
     """Energy per sample: figures over ranks, and a table that also has the reasons where it is unknown."""
     figures = tuple(
         figure
@@ -42,7 +43,7 @@ def _energy_of(name: str, cell: Cell) -> Estimate | None:
     return next((reading.estimate for reading in cell.usage if reading.name == name), None)
 
 
-def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, int]) -> Figure | None:
+def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, SeriesStyle]) -> Figure | None:
     cells = group.cells
     estimate_of = partial(_energy_of, name)
     series, rows = series_by_ranks(cells, styles, estimate_of, formatting.estimate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from bench.core.step_measures import PrecisionPeak
@@ -12,6 +12,7 @@ from reports.analysis.flags import claim_problem
 from reports.analysis.roofline import NO_MODEL, Roofline
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
+from reports.page.palette import SeriesStyle, neutral_style
 from reports.page.series import interval_series, point_series
 
 ROOFLINE_TITLE = "Model FLOPs utilization and roofline"
@@ -120,15 +121,15 @@ def _note(cells: Sequence[Cell]) -> str:
     )
 
 
-def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
+def roofline_figures(cells: Sequence[Cell], styles: Mapping[str, SeriesStyle]) -> tuple[Figure, ...]:
     """Every cell under the roof of its rank count, as FLOP/s of one rank: the mean over the cell's ranks."""
     shown = [(cell, cell.roofline) for cell in cells if cell.roofline is not None]
     if not shown:
         return ()
     names = tuple(dict.fromkeys(cell.labels.backend for cell, _ in shown))
-    dots = tuple(_cell_points(name, number, shown) for number, name in enumerate(names))
+    dots = tuple(_cell_points(name, styles[name], shown) for name in names)
     roofs = tuple(
-        _roof_series(ranks, len(names) + number, shown)
+        _roof_series(ranks, neutral_style(number), shown)
         for number, ranks in enumerate(sorted({cell.case.ranks for cell, _ in shown}))
     )
     rows = tuple(
@@ -159,7 +160,7 @@ def roofline_figures(cells: Sequence[Cell]) -> tuple[Figure, ...]:
     )
 
 
-def _cell_points(name: str, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
+def _cell_points(name: str, style: SeriesStyle, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
     own_cells = [(cell, roofline) for cell, roofline in shown if cell.labels.backend == name]
     points = [
         (roofline.intensity, *_per_rank(roofline.reached_flop_s, cell.case.ranks)) for cell, roofline in own_cells
@@ -174,7 +175,7 @@ def _per_rank(rate: Estimate, ranks: int) -> tuple[float, float | None, float | 
     return rate.value / ranks, low, high
 
 
-def _roof_series(ranks: int, style: int, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
+def _roof_series(ranks: int, style: SeriesStyle, shown: Sequence[tuple[Cell, Roofline]]) -> Series:
     """The roof of a rank count: the median of the peaks that its cells measured."""
     own_cells = [roofline for cell, roofline in shown if cell.case.ranks == ranks]
     flop_s = median(roofline.peak_flop_s for roofline in own_cells) / ranks

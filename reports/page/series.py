@@ -10,6 +10,7 @@ from reports.analysis.findings import has_curve
 from reports.analysis.flags import claim_problem
 from reports.analysis.stats import Estimate
 from reports.page.elements import Mark, Series
+from reports.page.palette import SeriesStyle
 
 Rows = tuple[tuple[str, ...], ...]
 Interval = tuple[float, float, float | None, float | None]
@@ -27,7 +28,7 @@ def cell_title(cell: Cell, cells: Sequence[Cell]) -> str:
 
 
 def interval_series(
-    name: str, points: Sequence[Interval], style: int, mark: Mark = "points", hollow: Sequence[bool] = ()
+    name: str, points: Sequence[Interval], style: SeriesStyle, mark: Mark = "points", hollow: Sequence[bool] = ()
 ) -> Series:
     """A series of points with intervals; ``hollow``: which of them are drawn hollow, by default none."""
     x, y, low, high = zip(*points, strict=True) if points else ((),) * 4
@@ -38,7 +39,7 @@ def point_series(
     name: str,
     x: Sequence[float],
     y: Sequence[float | None],
-    style: int,
+    style: SeriesStyle,
     mark: Mark = "points",
     hollow: Sequence[bool] = (),
 ) -> Series:
@@ -51,7 +52,7 @@ def point_series(
 
 
 def estimate_series(
-    name: str, x: Sequence[float], estimates: Sequence[Estimate], style: int, hollow: Sequence[bool] = ()
+    name: str, x: Sequence[float], estimates: Sequence[Estimate], style: SeriesStyle, hollow: Sequence[bool] = ()
 ) -> Series:
     """A series of estimates with their intervals; ``hollow``: which of them are drawn hollow, by default none."""
     points = [(at, value.value, value.low, value.high) for at, value in zip(x, estimates, strict=True)]
@@ -60,7 +61,7 @@ def estimate_series(
 
 def series_by_ranks(
     cells: Sequence[Cell],
-    styles: Mapping[str, int],
+    styles: Mapping[str, SeriesStyle],
     of: Callable[[Cell], Estimate | None],
     shown: Callable[[Estimate], str],
     min_points: int = 1,
@@ -69,7 +70,7 @@ def series_by_ranks(
 
     Args:
         cells: those of a group.
-        styles: the number of the style of each backend, by its title.
+        styles: the style of each backend, by its title.
         of: the estimate of a cell, or ``None``.
         shown: the estimate as text, for the rows.
         min_points: a backend with fewer points has no series.

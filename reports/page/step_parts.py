@@ -16,6 +16,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import has_curve
 from reports.page import summary
 from reports.page.elements import Figure, Series, Table
+from reports.page.palette import STEP_PART_COLOURS, meaning_style
 from reports.page.series import point_series
 from reports.page.step_times_figure import MAX_NARROW_CATEGORIES
 
@@ -30,7 +31,7 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     curve = has_curve(cells)
     names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" if curve else cell.labels.backend for cell in shown)
     x_title = "backend, ranks" if curve else "backend"
-    series = tuple(_part_series(part, number, shown) for number, part in enumerate(STEP_PARTS))
+    series = tuple(_part_series(part, shown) for part in STEP_PARTS)
     rows = tuple(
         (
             name,
@@ -55,9 +56,9 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     )
 
 
-def _part_series(part: str, number: int, cells: Sequence[Cell]) -> Series:
+def _part_series(part: str, cells: Sequence[Cell]) -> Series:
     heights = tuple(_part_height_ms(cell, part) for cell in cells)
-    return point_series(part, range(len(cells)), heights, number)
+    return point_series(part, range(len(cells)), heights, meaning_style(STEP_PART_COLOURS, part))
 
 
 def _part_height_ms(cell: Cell, part: str) -> float:
@@ -79,6 +80,8 @@ def _parts_caption(cells: Sequence[Cell]) -> str:
 
 
 LOSS_CAUSES = (EXPOSED, WAITING, SLOWER)
+LOSS_PARTS = {EXPOSED: "exposed", WAITING: "waiting", SLOWER: "slower"}
+"""The causes that are parts of a step have their colours."""
 
 
 def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
@@ -93,9 +96,12 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     series = tuple(
         # A gain (smaller pieces fit into a cache) can't be stacked on losses; the table has it.
         point_series(
-            TERM_TITLES[cause], range(len(shown)), [max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown], number
+            TERM_TITLES[cause],
+            range(len(shown)),
+            [max(0.0, loss_by_cell[id(cell)][cause]) for cell in shown],
+            meaning_style(STEP_PART_COLOURS, LOSS_PARTS[cause]),
         )
-        for number, cause in enumerate(LOSS_CAUSES)
+        for cause in LOSS_CAUSES
     )
     rows = tuple(
         (

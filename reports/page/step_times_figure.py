@@ -9,6 +9,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import has_curve
 from reports.analysis.step_times import StepTimes
 from reports.page.elements import Figure, Series, Table
+from reports.page.palette import neutral_style
 from reports.page.series import interval_series, point_series
 
 MAX_CATEGORIES = 16
@@ -63,9 +64,12 @@ def _step_time_series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
     )
     return (
         interval_series(
-            "median, 5th to 95th percentile", list(zip(places, middle, low, high, strict=True)), 0, "markers"
+            "median, 5th to 95th percentile",
+            list(zip(places, middle, low, high, strict=True)),
+            neutral_style(),
+            "markers",
         ),
-        point_series("slowest step", places, slowest, 1, "markers"),
+        point_series("slowest step", places, slowest, neutral_style(1), "markers"),
     )
 
 

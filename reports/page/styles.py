@@ -4,45 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
 
 from reports.page.elements import Figure, Series
+from reports.page.palette import SeriesStyle, stretched
 
-T = TypeVar("T")
-
-COLOURS = ("#0b7fc7", "#d55e00", "#0a8f6a", "#b5588c", "#7d6fd1", "#8a7a1f", "#c2414b", "#5c7d8a")
-"""At least 3:1 against white and against the dark page (#14171c)."""
-NEUTRAL_COLOUR = "#7a828c"
-"""Of the ideal line and other marks of no series; 3:1 against both pages too."""
-DASHES = ((), (7, 3), (2, 2), (7, 3, 2, 3), (12, 4), (12, 3, 2, 3))
-"""Lengths of dashes and gaps in pixels."""
-FITTED_DASHES = ((1, 3), (1, 5), (3, 4), (1, 2, 1, 5))
-"""Of fitted lines."""
-IDEAL_DASH = (2, 4)
-MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "pentagon")
+MAX_VARIANTS = 8
+"""As many markers as there are."""
 MAX_MARKED_POINTS = 100
 """A curve of more points is a line without markers, with a band in place of intervals."""
 BAR_OPACITY, HOLLOW_OPACITY = 0.3, 0.0
 """Of the inside of bars with intervals, so that an interval is seen inside of its bar too."""
-PATTERNS = ("", "/", "x", ".", "\\", "-", "|")
-
-
-@dataclass(frozen=True)
-class SeriesStyle:
-    """``dash`` is empty for a solid line."""
-
-    colour: str
-    dash: tuple[int, ...]
-    marker: str
-    pattern: str
 
 
 def series_styles(figure: Figure) -> tuple[SeriesStyle, ...]:
-    """One style for each series. The curves of one backend share its colour, and differ in dash, marker or pattern: no
-    two series differ by colour alone."""
+    """The style of each series: its own, with another dash, marker or pattern where another series of the figure has
+    it already, since no two may differ by colour alone."""
     used: set[object] = set()
     by_pattern = figure.stacked or figure.bars
     styles = (_pick_style(series, by_pattern, used) for series in figure.series)
@@ -51,24 +29,20 @@ def series_styles(figure: Figure) -> tuple[SeriesStyle, ...]:
 
 
 def _pick_style(series: Series, by_pattern: bool, used: set[object]) -> SeriesStyle:
-    """The first style, from the series' own number on, that is not ``used``; its own where all are used."""
+    """The first variant of its style that is not ``used``; its own where all are used."""
     own = series.style
-    for number in range(own, own + len(DASHES) * len(MARKERS)):
-        dashes = FITTED_DASHES if series.mark == "fitted" else DASHES
-        style = SeriesStyle(
-            _cycle(COLOURS, own), _cycle(dashes, number), _cycle(MARKERS, number), _cycle(PATTERNS, number)
-        )
+    fitted = series.mark == "fitted"
+    for number in range(MAX_VARIANTS):
+        style = replace(own, dash=stretched(own.dash, number)) if fitted else own.variant(number)
         distinguishing: object = style.dash
         if by_pattern:
             distinguishing = style.pattern
         elif has_markers(series):
             distinguishing = style.marker
-        if number == own:
-            first = style
         if distinguishing not in used:
             used.add(distinguishing)
-            return style
-    return first
+            return style if number else own
+    return own
 
 
 def has_markers(series: Series) -> bool:
@@ -140,7 +114,3 @@ def _with_gaps(series: Series) -> Series:
     categories_x = tuple(float(x) for x in range(int(series.x[0]), int(series.x[-1]) + 1))
     y, low, high, hollow = zip(*(points.get(x, (math.nan, None, None, False)) for x in categories_x), strict=True)
     return replace(series, x=categories_x, y=y, low=low, high=high, hollow=hollow)
-
-
-def _cycle(options: Sequence[T], number: int) -> T:
-    return options[number % len(options)]

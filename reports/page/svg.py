@@ -21,13 +21,11 @@ from reports.page.layout import (
     pixels,
     stack_bases,
 )
+from reports.page.palette import IDEAL_DASH, NEUTRAL_COLOUR, SeriesStyle
 from reports.page.styles import (
     BAR_OPACITY,
     HOLLOW_OPACITY,
-    IDEAL_DASH,
     MAX_MARKED_POINTS,
-    NEUTRAL_COLOUR,
-    SeriesStyle,
     bar_width,
     dodge_series,
     has_band,

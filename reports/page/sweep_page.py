@@ -35,6 +35,7 @@ from reports.page.elements import Download, Figure, Ideal, Page, Section, Series
 from reports.page.gpu_section import gpu_section
 from reports.page.host_device import host_device_figure
 from reports.page.message_figures import message_figures
+from reports.page.palette import SeriesStyle, backend_styles
 from reports.page.resources import energy_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import peaks_table, roofline_figures, roofline_table
@@ -47,13 +48,15 @@ from reports.page.update_timings import update_timings_table
 from reports.page.usage import usage_tables
 
 
-def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], findings: Findings) -> Iterator[Section]:
+def workload_sections(
+    key: str, group: CellGroup, styles: Mapping[str, SeriesStyle], findings: Findings
+) -> Iterator[Section]:
     """The sections of one group; none where no cell has a number.
 
     Args:
         key: begins the keys of its figures.
         group: its cells.
-        styles: the number of the style of each backend, by its title.
+        styles: the style of each backend, by its title.
         findings: of the sweep, for fitted lines.
     """
     shown = [cell for cell in group.cells if cell.throughput is not None]
@@ -73,7 +76,7 @@ def workload_sections(key: str, group: CellGroup, styles: Mapping[str, int], fin
 
 
 def _rank_figures(
-    key: str, cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]
+    key: str, cells: Sequence[Cell], styles: Mapping[str, SeriesStyle], curves: Mapping[str, Curve]
 ) -> tuple[Figure, ...]:
     unit = join_units(cell.throughput.unit for cell in cells if cell.throughput)
     specs: tuple[tuple[str, str, str, str, Callable[[Estimate], str], Ideal | None], ...] = (
@@ -98,7 +101,9 @@ def _rank_figures(
     return (*(figure for figure in figures if figure.series), *(figure for figure in breakdown_figures if figure))
 
 
-def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Mapping[str, Curve]) -> list[Series]:
+def _fitted_series(
+    cells: Sequence[Cell], styles: Mapping[str, SeriesStyle], curves: Mapping[str, Curve]
+) -> list[Series]:
     """The fitted line of each curve, between its first and its last rank count."""
     lines = []
     for key in dict.fromkeys(cell.case.curve for cell in cells):
@@ -107,7 +112,11 @@ def _fitted_series(cells: Sequence[Cell], styles: Mapping[str, int], curves: Map
             continue
         name = next(cell.labels.backend for cell in cells if cell.case.curve == key)
         x, y = zip(*curve.fitted, strict=True)
-        lines.append(point_series(f"{name}: {formatting.MODEL_TITLES[curve.model]}", x, y, styles[name], "fitted"))
+        lines.append(
+            point_series(
+                f"{name}: {formatting.MODEL_TITLES[curve.model]}", x, y, styles[name].fitted(curve.model), "fitted"
+            )
+        )
     return lines
 
 
@@ -173,12 +182,13 @@ def make_page(
     groups = group_cells(cells)
     # The cells of groups first: the labels of their figures may name values of axes.
     shown = [*(cell for group in groups for cell in group.cells), *cells]
-    styles = {name: number for number, name in enumerate(dict.fromkeys(cell.labels.backend for cell in shown))}
+    styles = backend_styles(shown)
+    styles_by_case = {cell.case.key: styles[cell.labels.backend] for cell in reversed(shown)}
     changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
     per_workload = (workload_sections(f"g{number}", group, styles, findings) for number, group in enumerate(groups))
     every_section = (
         *comparison_section.sections(comparisons),
-        *axes_section.sections(findings.axes),
+        *axes_section.sections(findings.axes, styles_by_case),
         *chain.from_iterable(per_workload),
         *collectives_section.sections(cells),
         *nodes_section.sections(findings.placements, styles),
@@ -201,7 +211,7 @@ def make_page(
 def _detail_sections(
     findings: Findings,
     groups: Sequence[CellGroup],
-    styles: Mapping[str, int],
+    styles: Mapping[str, SeriesStyle],
     not_applicable: Sequence[tuple[Case, str]],
     provenance: Sequence[tuple[str, ...]],
 ) -> Iterator[Section]:
@@ -216,7 +226,9 @@ def _detail_sections(
         _table_section("Scaling laws", tables.scaling_table(cells, findings.curves)),
         _table_section("Where the time goes", tables.decomposition_table(cells)),
         Section(
-            ROOFLINE, figures=roofline_figures(cells), tables=_with_rows(roofline_table(cells), peaks_table(cells))
+            ROOFLINE,
+            figures=roofline_figures(cells, styles),
+            tables=_with_rows(roofline_table(cells), peaks_table(cells)),
         ),
         Section("Usage of ranks, hosts and GPUs", tables=usage_tables(cells)),
         energy_section(groups, styles),

@@ -11,6 +11,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup
 from reports.analysis.timeline import TIMELINE_QUANTITIES, Timeline
 from reports.page.elements import Figure, Section, Series, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import cell_title, point_series
 
 HOST_TITLES = {
@@ -37,20 +38,22 @@ class DeviceTimeline:
 
     name: str
     of: str
-    style: int
+    style: SeriesStyle
+    position: int
+    """Of its device among those of its cell."""
     timeline: Timeline
     unknown: str = ""
     """Why its reading is unknown though there are samples: the window was too short for it, for instance."""
 
 
-def host_section(key: str, group: CellGroup, styles: Mapping[str, int]) -> Section | None:
+def host_section(key: str, group: CellGroup, styles: Mapping[str, SeriesStyle]) -> Section | None:
     """The timelines of hosts, folded; ``None`` where nothing was sampled: the usage table has the reason."""
     shown = (timeline_figure(key, name, group.cells, styles) for name in HOST_TITLES)
     figures = tuple(figure for figure in shown if figure is not None)
     return Section(f"{group.title}: hosts over time", FROM_ONE_TRIAL, figures, folded=True) if figures else None
 
 
-def timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Figure | None:
+def timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[str, SeriesStyle]) -> Figure | None:
     """A quantity that stayed at 0 has no figure; it is in the usage table."""
     lines = tuple(device_timelines(name, cells, styles))
     if not any(line.timeline.most for line in lines):
@@ -70,7 +73,7 @@ def timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[
     )
 
 
-def device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]) -> Iterator[DeviceTimeline]:
+def device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, SeriesStyle]) -> Iterator[DeviceTimeline]:
     """For each backend the timelines of its largest sampled rank count."""
     for backend in dict.fromkeys(cell.labels.backend for cell in cells):
         sampled = [
@@ -86,8 +89,8 @@ def device_timelines(name: str, cells: Sequence[Cell], styles: Mapping[str, int]
         for position, timeline in enumerate(timelines):
             of = cell_title(cell, cells)
             title = f"{of} · {timeline.device}" if len(timelines) > 1 else of
-            # The first device has its backend's style; the others have styles of no backend.
-            yield DeviceTimeline(title, of, styles[backend] + position * len(styles), timeline, unknown)
+            # All devices have their backend's colour.
+            yield DeviceTimeline(title, of, styles[backend].variant(position), position, timeline, unknown)
 
 
 def unknown_reason(cell: Cell, name: str) -> str:
@@ -98,7 +101,7 @@ def unknown_reason(cell: Cell, name: str) -> str:
 
 def _limit_series(lines: Sequence[DeviceTimeline]) -> list[DeviceTimeline]:
     """At most :data:`MAX_SERIES`, taking the devices of the backends in turn."""
-    return sorted(lines, key=lambda line: line.style)[:MAX_SERIES]
+    return sorted(lines, key=lambda line: line.position)[:MAX_SERIES]
 
 
 def _timeline_series(line: DeviceTimeline) -> Series:

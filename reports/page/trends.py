@@ -12,6 +12,7 @@ from reports.analysis.flags import claim_problem
 from reports.analysis.units import join_units
 from reports.page.bars import bars_for_points
 from reports.page.elements import Figure, Hyperlink, Section, Series, Table
+from reports.page.palette import SeriesStyle
 from reports.page.series import estimate_series
 
 MAX_LISTED = 4
@@ -62,7 +63,7 @@ class Trend:
     labels: tuple[str, ...]
     reference: Night
     """Points of nights that are not comparable with it are hollow."""
-    styles: dict[str, int]
+    styles: dict[str, SeriesStyle]
     """By backend's title."""
     since: str
     """The nights that :attr:`changes` are between, as text."""
@@ -114,7 +115,8 @@ def _measured_lines(trend: Trend) -> dict[BackendAtRanks, NightPoints]:
         for cell in night.measured().values():
             if group_of(cell) == trend.group:
                 lines.setdefault((cell.labels.backend, cell.case.ranks), {})[number] = cell
-    return dict(sorted(lines.items(), key=lambda line: (trend.styles[line[0][0]], line[0][1])))
+    names = list(trend.styles)
+    return dict(sorted(lines.items(), key=lambda line: (names.index(line[0][0]), line[0][1])))
 
 
 def _largest_rank_lines(trend: Trend, lines: dict[BackendAtRanks, NightPoints]) -> dict[BackendAtRanks, NightPoints]:

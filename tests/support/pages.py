@@ -7,10 +7,13 @@ import random
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
 from reports.page.elements import Download, Figure, Hyperlink, Page, Section, Series, Table
+from reports.page.palette import backend_style
 from reports.page.sweep_page import make_page
 
 RANKS = (1, 2, 4, 8, 16)
 BACKENDS = ("ddp/gloo", "horovod/mpi", "dask/tasks", "single/none")
+BACKGROUNDS = ("#ffffff", "#14171c")
+"""Of a page in its light and its dark scheme."""
 CSV = "key,ranks\n" + "ddp </script><b>é,1\n" * 40
 
 
@@ -31,7 +34,7 @@ def series(name, x, y, style=0, low=None, high=None, hollow=None, mark="points")
         tuple(map(float, y)),
         tuple(low or unknown),
         tuple(high or unknown),
-        style,
+        backend_style(style).fitted("usl") if mark == "fitted" else backend_style(style),
         tuple(hollow or (False,) * len(x)),
         mark,
     )

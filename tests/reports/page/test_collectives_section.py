@@ -10,6 +10,7 @@ from reports.analysis.communication_paths import communication_paths
 from reports.analysis.findings import analyse_cells, group_cells
 from reports.page.collectives_section import sections, summary_table
 from reports.page.message_figures import message_figures
+from reports.page.palette import backend_style
 from tests.support.builders import make_case, make_record, make_trial
 
 SIZES = {1024: 1e-4, 2**20: 1e-3, 2**24: 1e-2}
@@ -90,7 +91,7 @@ def test_a_figure_of_one_operation_names_it_and_its_factor():
     first, second = group_cells(collective_cells())
     assert first.title == "collectives: all_reduce of 16 MiB"
     assert second.title == "collectives: all_gather of 16 MiB"
-    styles = {"ddp/gloo": 0}
+    styles = {"ddp/gloo": backend_style(0)}
     bandwidth, time = message_figures("g", second.cells, styles, analyse_cells(collective_cells()).exchanges)
     assert "× (N−1)/N" in bandwidth.caption
     assert "all_gather" in time.y_title
