@@ -14,6 +14,7 @@ from harness.cli.sweep_document_types import Changed, CurveFields
 from harness.planning.plan import Skip
 from harness.setup.doctor import Diagnostic
 from harness.setup.trying import Attempt
+from harness.sweep.duration import SweepDuration
 from reports.analysis.comparison import Direction
 from reports.analysis.stats import Estimate
 from reports.regression.calibration import Calibration
@@ -27,6 +28,7 @@ class PlanDocument(TypedDict):
     not_applicable: list[Skip]
     repeats: int
     files: dict[str, dict[str, str]]
+    duration: SweepDuration
 
 
 class ChangeFields(TypedDict):

@@ -86,6 +86,7 @@ def sweep(
     Every case runs as fresh processes, several times, in shuffled rounds; each trial is stored when it ends.
     Before its timed window every training trial proves that it does the same work as a single process.
     """
+    from harness.sweep.duration import predict_by_store
     from harness.sweep.plan import SuiteRequest, plan_sweep
 
     overrides, flags = {**cases.overrides(), **measurement.overrides()}, program.flags()
@@ -95,10 +96,11 @@ def sweep(
         return _resume(named, site, store, report, as_json=as_json)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:
+        duration = predict_by_store(planned.plan, store)
         if as_json:
-            print_json(planned.as_json())
+            print_json(planned.as_json(duration))
         else:
-            print(printable("\n".join(planned.lines()), keep="\n\t"), file=results())
+            print(printable("\n".join(planned.lines(duration)), keep="\n\t"), file=results())
         return EXIT_OK
     from harness.sweep import pipeline
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
+from typing import Any
 
 from bench.core.machine import MachineFacts
 from bench.host.installation import torch_cuda_version
@@ -52,13 +54,19 @@ def read_environment() -> Environment:
     code = read_code_state()
     backends = BACKENDS.load_all()[0].values()
     packages = sorted({package for backend in backends for package in backend.packages})
-    facts = read_machine_facts(packages).model_dump()
     return Environment(
-        **facts | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"]},
-        commit=code.commit,
-        changed_files=code.changed_files,
-        commit_reason=code.reason,
+        **_named_facts(packages), commit=code.commit, changed_files=code.changed_files, commit_reason=code.reason
     )
+
+
+def machine_name() -> str:
+    """This machine as :attr:`Environment.machine` of its trials."""
+    return Environment(**_named_facts(()), commit=None, changed_files=None).machine
+
+
+def _named_facts(packages: Iterable[str]) -> dict[str, Any]:
+    facts = read_machine_facts(packages).model_dump()
+    return facts | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"]}
 
 
 def read_machine() -> Machine:

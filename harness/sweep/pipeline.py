@@ -32,6 +32,7 @@ from harness.store.location import store_label, store_path
 from harness.store.opening import check_store, open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
+from harness.sweep.duration import predict_by_store
 from harness.sweep.json_document import as_json
 from harness.sweep.plan import (
     PlannedSweep,
@@ -130,6 +131,9 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
         environment=environment,
         sources=sources,
     )
+    if plan.cases:
+        trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
+        log.info("%s: %s", trials, planned.describe(predict_by_store(plan, store_url)))
     store = open_store(store_url, create=True)
     store.begin_sweep(info)
     return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console)

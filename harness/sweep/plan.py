@@ -22,6 +22,7 @@ from harness.planning.plan import Plan, idle_parts, make_plan
 from harness.planning.script_flags import WORKLOAD, ScriptFlags
 from harness.planning.suite import Suite, SuiteFile, apply_flags, suite_names
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
+from harness.sweep.duration import SweepDuration
 from harness.sweep.plugins import use_plugin_files, with_programs, with_sources
 from reports.analysis import case_titles
 from reports.analysis.formatting import counted
@@ -85,11 +86,12 @@ class PlannedSweep:
             for case in cases
         }
 
-    def as_json(self) -> dict[str, Any]:
-        return versioned("plan", self.plan.model_dump(mode="json") | {"files": self.rendered_files()})
+    def as_json(self, duration: SweepDuration) -> dict[str, Any]:
+        document = self.plan.model_dump(mode="json") | {"files": self.rendered_files()}
+        return versioned("plan", document | {"duration": duration.model_dump()})
 
-    def lines(self) -> Iterator[str]:
-        """Cases, skips and what makes no sense, a line each, then the files that would be submitted."""
+    def lines(self, duration: SweepDuration) -> Iterator[str]:
+        """Cases, skips and what makes no sense, a line each, the files that would be submitted, and the duration."""
         skips, never = self.plan.skips, self.plan.not_applicable
         values = case_titles.with_batch([*self.plan.cases, *(skip.case for skip in (*skips, *never))])
         for case in self.plan.cases:
@@ -105,6 +107,14 @@ class PlannedSweep:
         count, repeats = len(self.plan.cases), self.plan.repeats
         trials, skipped = counted(count * repeats, "trial"), len(self.plan.skips)
         yield f"{counted(count, 'case')} × {counted(repeats, 'round')} = {trials}; {skipped} skipped"
+        if count:
+            yield f"time: {self.describe(duration)}"
+
+    def describe(self, duration: SweepDuration) -> str:
+        """The duration as one line; further rounds for ``--precision`` are named, and not in it."""
+        precision, budget_s = self.suite.precision, self.suite.budget_s
+        rounds = f"; then further rounds for ±{precision * 100:g} %, up to {budget_s:g} s in all" if precision else ""
+        return f"{duration.text()}, {duration.explanation()}{rounds}"
 
 
 def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedSweep:

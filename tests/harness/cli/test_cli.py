@@ -164,13 +164,14 @@ def test_a_dry_run_writes_nothing(harness, tmp_path):
     done = harness("sweep", "--dry-run", "--ranks", "1,2")
     assert done.returncode == 0
     assert "never  mnist · single · 2 ranks · strong: single is one rank by definition" in done.stdout
+    assert re.search(r"\ntime: unknown, about \d+ (s|min) by the windows alone, no trial of this", done.stdout)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_as_json_is_one_document(harness):
     done = harness("sweep", "--dry-run", "--json", "--ranks", "1,2", "--backends", "ddp")
     document = json.loads(done.stdout)
-    assert {"schema", "cases", "skips", "not_applicable", "repeats", "files"} == set(document)
+    assert {"schema", "cases", "skips", "not_applicable", "repeats", "files", "duration"} == set(document)
     planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
     assert {(case["workload"], case["ranks"]) for case in planned} == {
         (workload, ranks)

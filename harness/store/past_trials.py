@@ -1,0 +1,66 @@
+"""How long the newest trials of a machine took, read without parsing their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from bench.core.bounds import Duration, RoundNumber
+from bench.core.case import Case
+from bench.core.frozen_model import FrozenModel
+from harness.store.left_out import record_json
+from harness.store.store import Store
+from harness.store.tables import sweeps_table, trials_table
+
+MAX_PAST_TRIALS = 300
+MAX_READ_BYTES = 64 * 2**20
+"""Of records in all. A record has every step of its trial: some ten to a hundred kilobytes usually."""
+ROWS_AT_ONCE = 8
+
+
+class PastTrial(FrozenModel):
+    """A trial that ended well: what it was, and how long it took from the start of its processes."""
+
+    case: Case
+    round: RoundNumber
+    wall_s: Duration
+
+
+def read_past_trials(store: Store, machine: str) -> list[PastTrial]:
+    """The newest trials of a machine, the newest first; those that can't be read are left out without a word.
+
+    Args:
+        store: An open store.
+        machine: As :attr:`harness.planning.environment.Environment.machine` names it.
+
+    Raises:
+        harness.errors.StoreError: The store can't be read.
+    """
+    environments = store.ledger.environments()
+    here = {name for name, environment in environments.items() if environment.machine == machine}
+    trials, size = [], 0
+    for body in _newest_records(store, here):
+        size += len(body)
+        try:
+            trials.append(PastTrial.model_validate({name: from_json(body)[name] for name in PastTrial.model_fields}))
+        except (ValidationError, ValueError, KeyError, TypeError):
+            continue
+        if len(trials) >= MAX_PAST_TRIALS or size > MAX_READ_BYTES:
+            break
+    return trials
+
+
+def _newest_records(store: Store, environments: set[str]) -> Iterator[str]:
+    query = (
+        sa.select(trials_table.c.body)
+        .join(sweeps_table, sweeps_table.c.id == trials_table.c.sweep)
+        .where(trials_table.c.outcome == "ok", sweeps_table.c.environment.in_(environments))
+        .order_by(sweeps_table.c.started_at.desc(), trials_table.c.round.desc())
+        .limit(MAX_PAST_TRIALS)
+    )
+    with store.database.reading() as connection:
+        for (body,) in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
+            yield record_json(body)

@@ -1,0 +1,157 @@
+"""How long a sweep will take, from what like trials took on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from bench.core.case import Case
+from bench.core.frozen_model import FrozenModel
+from bench.core.text import one_line
+from harness.errors import StoreError
+from harness.planning.plan import Plan
+from reports.analysis.formatting import counted
+
+if TYPE_CHECKING:
+    from harness.store.past_trials import PastTrial
+
+MAX_ALIKE = 12
+"""The newest trials of a kind that count."""
+LEAST_SPREAD = 0.15
+"""Of a trial that resembles a few others only: as a share of its time, in both directions."""
+OTHER_SPREAD = 0.4
+"""The same where none of the trials is of the same case."""
+MAX_REASON_LENGTH = 200
+
+
+class SweepDuration(FrozenModel):
+    """How long the trials of a plan will take, in seconds. ``None``: unknown, with the reason."""
+
+    seconds: float | None
+    low_s: float | None = None
+    high_s: float | None = None
+    windows_s: float
+    """The measured windows alone, which every trial takes at least."""
+    past_trials: int
+    """The number of stored trials that it is made of."""
+    reason: str | None = None
+
+    def text(self) -> str:
+        """``about 3 min (2–5)``; ``unknown, about 40 s by the windows alone``."""
+        if self.seconds is None or self.low_s is None or self.high_s is None:
+            amount, unit = _unit(self.windows_s)
+            return f"unknown, about {amount:.0f} {unit} by the windows alone"
+        value, unit = _unit(self.seconds)
+        scale = value / self.seconds if self.seconds else 1.0
+        low, high = _rounded(self.low_s * scale), _rounded(self.high_s * scale)
+        return f"about {_rounded(value)} {unit}" + (f" ({low}–{high})" if low != high else "")
+
+    def explanation(self) -> str:
+        """Where it is from: ``from 18 trials on this machine``; why it is unknown."""
+        return self.reason or f"from {counted(self.past_trials, 'trial')} on this machine"
+
+
+def predict_duration(plan: Plan, past: Sequence[PastTrial], reason: str = "") -> SweepDuration:
+    """The duration of a plan's trials (pure).
+
+    A trial is taken to last as long as the mean of those stored ones that resemble it most: of the same case, of the
+    same backend and ranks with the same workload, of the same backend and ranks, of the same backend, or any. A longer
+    window adds its length. The range is that of these trials, since what disturbs one disturbs the others too.
+
+    Args:
+        plan: What will run, on one site.
+        past: The trials of this machine, the newest first.
+        reason: Why there is none, where that is known.
+    """
+    trials = [(case, number) for number in range(plan.repeats) for case in plan.cases]
+    windows_s = sum(_timed_s(case, number) for case, number in trials)
+    expected: dict[tuple[str, bool], tuple[float, float, float, frozenset[int]]] = {}
+    for case, number in trials:
+        if (case.key, number == 0) not in expected:
+            found = _expect(case, number, past)
+            if found is None:
+                none = "no trial of this machine is stored yet"
+                return SweepDuration(seconds=None, windows_s=windows_s, past_trials=0, reason=reason or none)
+            expected[case.key, number == 0] = found
+    each = [expected[case.key, number == 0] for case, number in trials]
+    return SweepDuration(
+        seconds=sum(mean for mean, *_ in each),
+        low_s=sum(low for _, low, *_ in each),
+        high_s=sum(high for _, _, high, _ in each),
+        windows_s=windows_s,
+        past_trials=len(frozenset[int]().union(*(places for *_, places in expected.values()))),
+    )
+
+
+def _expect(case: Case, number: int, past: Sequence[PastTrial]) -> tuple[float, float, float, frozenset[int]] | None:
+    """Mean, least and most of the time of a trial, and the places of the past trials that say so."""
+    here = [place for place, trial in enumerate(past) if trial.case.site == case.site]
+    for level, alike in enumerate(_LIKENESS):
+        places = [place for place in here if alike(case, number, past[place])][:MAX_ALIKE]
+        if places:
+            timed_s = _timed_s(case, number)
+            times = [
+                max(timed_s, past[place].wall_s + timed_s - _timed_s(past[place].case, past[place].round))
+                for place in places
+            ]
+            mean, spread = fmean(times), LEAST_SPREAD if level < _OTHER_CASES else OTHER_SPREAD
+            return mean, min(*times, mean * (1 - spread)), max(*times, mean * (1 + spread)), frozenset(places)
+    return None
+
+
+def _timed_s(case: Case, number: int) -> float:
+    """The windows of a trial, in seconds: in the first round measuring its own cost takes another."""
+    return 0.0 if case.steps else case.window_s * (1 + (case.own_cost and number == 0))
+
+
+def _same_case(case: Case, past: Case) -> bool:
+    return case.key == past.key and case.steps == past.steps and case.decompose == past.decompose
+
+
+def _same_processes(case: Case, past: Case) -> bool:
+    return (case.backend, case.device, case.ranks) == (past.backend, past.device, past.ranks)
+
+
+_LIKENESS: tuple[Callable[[Case, int, PastTrial], bool], ...] = (
+    lambda case, number, past: _same_case(case, past.case) and (number == 0) == (past.round == 0),
+    lambda case, number, past: _same_case(case, past.case),
+    lambda case, number, past: _same_processes(case, past.case) and case.workload == past.case.workload,
+    lambda case, number, past: _same_processes(case, past.case),
+    lambda case, number, past: (case.backend, case.device) == (past.case.backend, past.case.device),
+    lambda case, number, past: True,
+)
+_OTHER_CASES = 2
+"""From this place in :data:`_LIKENESS` on, trials are of other cases."""
+
+
+def _unit(time_s: float) -> tuple[float, str]:
+    for seconds, unit in ((3600, "h"), (60, "min")):
+        if time_s >= 1.5 * seconds:
+            return time_s / seconds, unit
+    return time_s, "s"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.1f}" if value < 3 and value != round(value) else f"{value:.0f}"
+
+
+def predict_by_store(plan: Plan, store_url: str) -> SweepDuration:
+    """The duration of a plan's trials, by a store that is not made where it is absent (:func:`predict_duration`)."""
+    from harness.store.location import store_path
+
+    try:
+        path = store_path(store_url)
+        if path is not None and not path.is_file():
+            return predict_duration(plan, ())
+        from harness.planning.environment import machine_name
+        from harness.store.opening import open_store
+        from harness.store.past_trials import read_past_trials
+
+        store = open_store(store_url, create=False)
+        try:
+            return predict_duration(plan, read_past_trials(store, machine_name()))
+        finally:
+            store.close()
+    except (StoreError, OSError) as problem:
+        return predict_duration(plan, (), one_line(str(problem), MAX_REASON_LENGTH))
