@@ -1,14 +1,40 @@
-"""The control plane: plans, runs, stores, and the command line.
+"""The control plane: plans, runs, stores, and the command line; and the functions of the library.
 
-A user's own program imports this package for :func:`report` alone, which loads nothing else.
+A user's own program imports this package for :func:`report`: what else it gives is loaded when it is used.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["report"]
+if TYPE_CHECKING:
+    from harness.errors import HarnessError as HarnessError
+    from harness.library.results import ResultsStore as ResultsStore
+    from harness.library.results import open_store as open_store
+
+__all__ = ["HarnessError", "ResultsStore", "open_store", "report"]
+
+_MODULES = {
+    "HarnessError": "harness.errors",
+    "ResultsStore": "harness.library.results",
+    "open_store": "harness.library.results",
+}
+"""Where each of the other names is defined."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def report(*, loss: Any = None, parameters: Any = None, step: int | None = None, samples: float | None = None) -> None:

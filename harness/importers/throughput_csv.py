@@ -9,8 +9,9 @@ from pathlib import Path
 
 from harness.importers.csv_rows import Column, CsvSchema, csv_error, parse_number, read_rows
 from harness.planning.limits import MAX_RANKS
+from reports.formats.columns import LIST_SEPARATOR
 from reports.formats.csv_cells import unescape_cell
-from reports.formats.trial_rows import COLLECTIVE_UNIT, LIST_SEPARATOR, NO_SCALING_CLAIM
+from reports.formats.trial_rows import COLLECTIVE_UNIT, NO_SCALING_CLAIM
 from reports.regression.places import Place, place_labels, place_of
 
 MAX_THROUGHPUT = 1e60

@@ -166,12 +166,17 @@ class Store:
         """The trials of a sweep by key, then round; a record that can't be read is an invalid trial with the reason."""
         return self._database.retry(lambda _: self._read_trials(sweep))
 
-    def _read_trials(self, sweep: str) -> list[Trial]:
-        of_sweep = trials_table.c.sweep == sweep
+    def trial(self, sweep: str, key: str, round_number: int) -> Trial | None:
+        """One trial of a sweep, if it is stored: without reading the others."""
+        where = (trials_table.c.sweep == sweep) & (trials_table.c.key == key) & (trials_table.c.round == round_number)
+        return next(iter(self._database.retry(lambda _: self._read_trials(sweep, where))), None)
+
+    def _read_trials(self, sweep: str, where: sa.ColumnElement[bool] | None = None) -> list[Trial]:
+        wanted = trials_table.c.sweep == sweep if where is None else where
         with self._database.validated_records(), _gc_paused():
             read = (
                 self._read_trial(sweep, row.key, row.round, row.body)
-                for batch in self._database.batches(trials_table, TRIALS_AT_ONCE, of_sweep)
+                for batch in self._database.batches(trials_table, TRIALS_AT_ONCE, wanted)
                 for row in batch
             )
             return [trial for trial in read if trial is not None]

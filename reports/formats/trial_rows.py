@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -17,12 +16,12 @@ from reports.analysis.cells import Cell
 from reports.analysis.device_busy import BUSY, HOST_BOUND_SHARE
 from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
+from reports.formats.columns import Column
 
 NO_SCALING_CLAIM = frozenset({*flags.NO_SCALING_CLAIM, "injected"})
 """Flags of valid numbers that feed no scaling claim."""
 COLLECTIVE_UNIT = "bytes"
 """The unit of a collective's throughput."""
-LIST_SEPARATOR = ";"
 READING_COLUMNS = {
     "rank_memory_peak": "memory_peak_bytes",
     "gpu_memory_peak": "gpu_memory_peak_bytes",
@@ -35,8 +34,6 @@ READING_COLUMNS = {
     HOST_BOUND_SHARE: "host_bound_share",
 }
 """The readings of a trial that have a column, with its name, which ends in the unit."""
-
-PlainValue = str | int | float | bool | None
 
 
 class SweepFacts(FrozenModel):
@@ -63,106 +60,121 @@ class TrialRow(FrozenModel):
     The order of the fields is the order of the columns; new ones are appended.
     """
 
-    sweep: str
-    started_at: str
-    """The start of the sweep."""
-    commit: str | None
-    changed_files: bool | None
-    """Whether the working copy differed from the commit."""
-    environment: str
-    """A digest of machine and versions: rows with the same one are comparable."""
-    host: str
-    cpu: str
-    cores: int
-    gpus: tuple[str, ...]
-    case: str
-    """The case's key."""
-    curve: str
-    """The case's key without the rank count."""
-    title: str
-    workload: str
-    workload_options: dict[str, Scalar]
-    backend: str
-    transport: str
-    backend_options: dict[str, Scalar]
-    device: str
-    ranks: int
-    scaling: Scaling
-    batch: int
-    """Samples per step: of all ranks under strong scaling, of each rank under weak scaling."""
-    threads: int
-    seed: int
-    fault: str | None
-    round: int | None
-    """From 0; ``None`` where the case never ran."""
-    trial_started_at: str | None
-    wall_s: float | None
-    outcome: Outcome
-    reason: str | None
-    unit: str | None
-    """The unit of work: ``samples``, ``bytes``, ``elements``, or another that a workload counts."""
-    throughput: float | None
-    """Units per second, of all ranks together."""
-    steps: int | None
-    step_s: float | None
-    """The median over the window of each step's slowest rank."""
-    flags: tuple[str, ...]
-    """The flags of the case, as in the report."""
-    conditions: tuple[str, ...]
-    """Conditions that may have disturbed this trial."""
-    same_work: str | None
-    same_work_deviation: float | None
-    same_work_tolerance: float | None
-    memory_peak_bytes: int | None
-    """The highest of all ranks."""
-    gpu_memory_peak_bytes: int | None
-    cpu_energy_j_per_unit: float | None
-    gpu_energy_j_per_unit: float | None
-    unknown: dict[str, str]
-    """The reason why a reading is unknown, by its column."""
-    net: str | None
-    """The rate of the links between the ranks, where the site shapes links."""
-    site: str
-    nodes: int
-    ranks_per_node: int | None
-    """How many a full node holds; ``None``: not given, all were on one machine."""
-    cost: float | None
-    """The cost of the trial, in the unit of the given price."""
-    sources: str | None = None
-    """The digest of the code that its ranks ran; ``None`` where they did not say, as in old records."""
-    env: dict[str, str] = Field(default={})
-    """The environment variables that the case gives its ranks."""
-    checkpoint_stall_s: float | None = None
-    """How long one save of model and optimizer keeps training standing still; ``None`` where it was not measured."""
-    checkpoint_write_s: float | None = None
-    """Until it is on the disk."""
-    checkpoint_bytes: int | None = None
-    """Of all ranks."""
-    work_counted: str | None = None
-    """How the work of a user's own program was counted: ``DataLoader``, ``given`` or ``printed``."""
-    time_to_end_s: float | None = None
-    """Of a program that came to its own end (``--whole``), as the columns that follow."""
-    startup_s: float | None = None
-    checkpoint_pauses_s: float | None = None
-    evaluation_s: float | None = None
-    goodput: float | None = None
-    """The share of its time that it spent in steps."""
-
-    operation: str | None = None
-    """Of a collective: the operation whose messages were timed."""
-    in_place: bool | None = None
-    """Whether its result replaced what a rank handed in; ``None``: no collective, or unknown."""
-    message_times_s: dict[str, float] = Field(default={})
-    """Of a collective: the time of one operation in seconds, by the size of its message in bytes."""
-    gpu_energy_ends: float | None = None
-    """By how much of it the energy of the GPUs may be wrong by the ends of the window, at most."""
-    gpu_energy_alias: float | None = None
-    """By how much of it the energy of the GPUs may be wrong by the phase between steps and counter."""
-    device_busy_s: float | None = None
-    """How long a step would take if no GPU waited for its host."""
-    host_bound_share: float | None = None
-    """The share of a step in which the GPU waits for the host."""
-    ranks_per_gpu: int = 1
+    sweep: Annotated[str, Column("Id of the sweep.")]
+    started_at: Annotated[str, Column("Start of the sweep.", is_time=True)]
+    commit: Annotated[str | None, Column("Commit of the code; missing outside a checkout.")]
+    changed_files: Annotated[bool | None, Column("Whether the working copy differed from the commit.")]
+    environment: Annotated[str, Column("A digest of machine and versions: rows with the same one are comparable.")]
+    host: Annotated[str, Column("Name of the machine that ran the command.")]
+    cpu: Annotated[str, Column("Model of its processor.")]
+    cores: Annotated[int, Column("Processor cores that it may use.", "cores")]
+    gpus: Annotated[tuple[str, ...], Column("Models of its GPUs.")]
+    case: Annotated[str, Column("Key of the case: the same in every sweep that measures it.")]
+    curve: Annotated[str, Column("Key of the case without the rank count.")]
+    title: Annotated[str, Column("Title of the case, for people.")]
+    workload: Annotated[str, Column("Name of the workload.")]
+    workload_options: Annotated[dict[str, Scalar], Column("Options that differ from their defaults.")]
+    backend: Annotated[str, Column("Name of the backend.")]
+    transport: Annotated[str, Column("What its communication goes through, such as `gloo` or `nccl`.")]
+    backend_options: Annotated[dict[str, Scalar], Column("Options that differ from their defaults.")]
+    device: Annotated[str, Column("Kind of device: `cpu` or `cuda`.")]
+    ranks: Annotated[int, Column("Number of ranks.", "ranks")]
+    scaling: Annotated[Scaling, Column("`strong`: the global batch is fixed; `weak`: the batch of each rank is fixed.")]
+    batch: Annotated[
+        int,
+        Column("Samples per step: of all ranks under strong scaling, of each rank under weak scaling.", "samples"),
+    ]
+    threads: Annotated[int, Column("Threads of each rank.", "threads")]
+    seed: Annotated[int, Column("Seed of data and weights.")]
+    fault: Annotated[str | None, Column("The injected fault; missing without one.")]
+    round: Annotated[int | None, Column("Number of the repeat, from 0; missing where the case never ran.")]
+    trial_started_at: Annotated[
+        str | None, Column("Start of the trial; missing where the case never ran.", is_time=True)
+    ]
+    wall_s: Annotated[float | None, Column("Time from the start of the trial's processes to their end.", "s")]
+    outcome: Annotated[Outcome, Column("`ok`, `skipped`, `failed`, `timeout` or `invalid`.")]
+    reason: Annotated[str | None, Column("Why the outcome is another than `ok`; missing where it is `ok`.")]
+    unit: Annotated[
+        str | None,
+        Column("The unit of work: `samples`, `bytes`, `elements`, or another that a workload counts."),
+    ]
+    throughput: Annotated[
+        float | None,
+        Column(
+            "Work of all ranks by the time of their slowest steps; missing where `outcome` is not `ok`.", "`unit`/s"
+        ),
+    ]
+    steps: Annotated[int | None, Column("Steps of the measured window.", "steps")]
+    step_s: Annotated[float | None, Column("Median over the window of the time of each step on its slowest rank.", "s")]
+    flags: Annotated[tuple[str, ...], Column("Flags of the case, as in the report.")]
+    conditions: Annotated[tuple[str, ...], Column("Conditions that may have disturbed this trial.")]
+    same_work: Annotated[
+        str | None,
+        Column(
+            "Whether it did the same work as a single process: `same`, `different` or `unproven`; missing where it "
+            "was not compared."
+        ),
+    ]
+    same_work_deviation: Annotated[float | None, Column("Largest relative deviation from the single process.", "1")]
+    same_work_tolerance: Annotated[float | None, Column("Largest deviation that counts as the same work.", "1")]
+    memory_peak_bytes: Annotated[int | None, Column("Peak resident memory of a rank, the highest of all ranks.", "B")]
+    gpu_memory_peak_bytes: Annotated[int | None, Column("Peak memory in use on a GPU, the highest of all GPUs.", "B")]
+    cpu_energy_j_per_unit: Annotated[float | None, Column("Energy of the processors, by unit of work.", "J/`unit`")]
+    gpu_energy_j_per_unit: Annotated[float | None, Column("Energy of the GPUs, by unit of work.", "J/`unit`")]
+    unknown: Annotated[dict[str, str], Column("The reason why a reading is missing, by its column.")]
+    net: Annotated[str | None, Column("Rate of the links between the ranks, where the site shapes links.")]
+    site: Annotated[str, Column("Where the ranks ran.")]
+    nodes: Annotated[int, Column("Number of nodes.", "nodes")]
+    ranks_per_node: Annotated[
+        int | None, Column("Ranks on a full node; missing: not given, all were on one machine.", "ranks")
+    ]
+    cost: Annotated[float | None, Column("Cost of the trial.", "unit of the given price")]
+    sources: Annotated[
+        str | None,
+        Column("Digest of the code that its ranks ran; missing where they did not say, as in old records."),
+    ] = None
+    env: Annotated[dict[str, str], Column("Environment variables that the case gives its ranks.")] = Field(default={})
+    checkpoint_stall_s: Annotated[
+        float | None,
+        Column("How long one save of model and optimizer keeps training standing still, where it was measured.", "s"),
+    ] = None
+    checkpoint_write_s: Annotated[float | None, Column("Time until such a save is on the disk.", "s")] = None
+    checkpoint_bytes: Annotated[int | None, Column("Size of such a save, of all ranks.", "B")] = None
+    work_counted: Annotated[
+        str | None,
+        Column("How the work of a user's own program was counted: `DataLoader`, `given` or `printed`."),
+    ] = None
+    time_to_end_s: Annotated[
+        float | None, Column("Time until such a program came to its own end (`--whole`).", "s")
+    ] = None
+    startup_s: Annotated[float | None, Column("Its time before the first step.", "s")] = None
+    checkpoint_pauses_s: Annotated[float | None, Column("Its time in checkpoints.", "s")] = None
+    evaluation_s: Annotated[float | None, Column("Its time in evaluations.", "s")] = None
+    goodput: Annotated[float | None, Column("The share of its time that it spent in steps.", "1")] = None
+    operation: Annotated[str | None, Column("Of a collective: the operation whose messages were timed.")] = None
+    in_place: Annotated[
+        bool | None,
+        Column("Whether its result replaced what a rank handed in; missing: no collective, or unknown."),
+    ] = None
+    message_times_s: Annotated[
+        dict[str, float],
+        Column("Of a collective: the time of one operation, by the size of its message in bytes.", "s"),
+    ] = Field(default={})
+    gpu_energy_ends: Annotated[
+        float | None,
+        Column("By how much of it the energy of the GPUs may be wrong by the ends of the window, at most.", "1"),
+    ] = None
+    gpu_energy_alias: Annotated[
+        float | None,
+        Column("By how much of it that may be wrong by the phase between steps and counter, at most.", "1"),
+    ] = None
+    device_busy_s: Annotated[float | None, Column("How long a step would take if no GPU waited for its host.", "s")] = (
+        None
+    )
+    host_bound_share: Annotated[
+        float | None, Column("The share of a step in which the GPU waits for the host.", "1")
+    ] = None
+    ranks_per_gpu: Annotated[int, Column("Ranks that share a GPU; on CPUs it means nothing.", "ranks")] = 1
 
     @property
     def feeds_scaling(self) -> bool:
@@ -192,17 +204,6 @@ def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -
             yield _row(sweep, cell, None)
         for trial in sorted(case_trials, key=lambda trial: trial.round):
             yield _row(sweep, cell, trial)
-
-
-def plain_values(row: TrialRow) -> dict[str, PlainValue]:
-    """The values of a row by column: options as JSON, lists joined by semicolons."""
-    return {name: _plain(getattr(row, name)) for name in TrialRow.model_fields}
-
-
-def _plain(value: PlainValue | dict[str, Any] | tuple[str, ...]) -> PlainValue:
-    if isinstance(value, dict):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False) if value else None
-    return (LIST_SEPARATOR.join(value) or None) if isinstance(value, tuple) else value
 
 
 def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:

@@ -7,9 +7,10 @@ import io
 import re
 from collections.abc import Sequence
 
+from reports.formats.columns import plain_values
 from reports.formats.csv_cells import escape_cell
 from reports.formats.exports import Export, Format
-from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
+from reports.formats.trial_rows import SweepTable, TrialRow
 
 
 def trials_csv(rows: Sequence[TrialRow]) -> str:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
-from types import NoneType
-from typing import get_args, get_type_hints
 
+from reports.formats.columns import columns_of, plain_values
 from reports.formats.exports import CannotExport, Export, Format
-from reports.formats.trial_rows import SweepTable, TrialRow, plain_values
-
-DTYPES = {bool: "boolean", int: "Int64", float: "Float64"}
-"""pandas' nullable types; all other columns are text."""
+from reports.formats.trial_rows import SweepTable, TrialRow
 
 
 def render(table: SweepTable) -> Export:
@@ -28,13 +24,8 @@ def render(table: SweepTable) -> Export:
 
 
 def column_types() -> dict[str, str]:
-    """The type of each column, from the fields of a row and not from values, so that files of all sweeps agree."""
-    return {name: _dtype(hint) for name, hint in get_type_hints(TrialRow).items() if name in TrialRow.model_fields}
-
-
-def _dtype(hint: object) -> str:
-    python_types = {kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType}
-    return DTYPES.get(python_types.pop(), "string") if len(python_types) == 1 else "string"
+    """The type of each column, so that files of all sweeps agree."""
+    return {column.name: column.dtype for column in columns_of(TrialRow)}
 
 
 FORMAT = Format(

@@ -20,8 +20,8 @@ from harness.publish.export import read_table
 from harness.store.opening import open_store
 from harness.sweep.json_document import as_json
 from reports.analysis.findings import analyse_cells
+from reports.formats.columns import plain_values
 from reports.formats.documents import FOLDER, VERSIONS, schema_file, schema_name
-from reports.formats.trial_rows import plain_values
 from reports.formats.verdict.json_document import verdict_document
 from reports.regression.calibration import assurance_of, calibrate, synthetic_suite
 from reports.regression.rule import RULE

@@ -1,0 +1,152 @@
+"""A results store for programs: its sweeps, cells, trials and steps as data frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError
+from harness.library.frames import frame_of_columns, frame_of_rows
+from harness.library.sweep_rows import SweepRow, sweep_row
+from harness.publish.export import read_table
+from harness.store import DEFAULT_STORE, STORE_VARIABLE
+from harness.store.location import store_label
+from harness.store.opening import open_store as open_tables
+from harness.store.store import Store
+from harness.sweep.report import sweep_cells
+from reports.analysis.cells import Cell
+from reports.formats.cell_rows import CellRow, cell_rows
+from reports.formats.step_rows import StepRow, step_columns
+from reports.formats.trial_rows import TrialRow
+
+if TYPE_CHECKING:
+    import pandas
+
+LATEST = "latest"
+
+
+class TrialName(NamedTuple):
+    """Which trial: the values of these columns of :meth:`ResultsStore.trials`."""
+
+    sweep: str
+    case: str
+    round: int
+
+
+def open_store(url: str | Path | None = None) -> ResultsStore:
+    """Open a results store for reading. Nothing of it is changed, and nothing stays open.
+
+    Args:
+        url: A SQLite file or a database URL, as ``--store`` takes it. Default: what the environment variable
+            ``SCALING_STORE`` holds, else ``.runs/results.sqlite`` in the current folder.
+
+    Raises:
+        StoreError: There is no such store, or it can't be read.
+    """
+    location = os.environ.get(STORE_VARIABLE, DEFAULT_STORE) if url is None else str(url)
+    store = ResultsStore(location)
+    with store.opened():
+        return store
+
+
+@dataclass(frozen=True)
+class ResultsStore:
+    """A results store. Every method reads what the store holds at that moment, also while a sweep runs.
+
+    A sweep is named as in commands, by its id or ``latest``. The columns of the frames are described in the reference
+    of the library; a value that is unknown is missing (``NA``), with the reason in another column. Units are in
+    ``frame.attrs["units"]``.
+
+    Args:
+        url: A SQLite file or a database URL.
+    """
+
+    url: str = field(repr=False)
+
+    def __repr__(self) -> str:
+        """Without passwords."""
+        return f"ResultsStore({store_label(self.url)!r})"
+
+    def sweeps(self) -> pandas.DataFrame:
+        """The stored sweeps, a row each, the oldest first.
+
+        Raises:
+            StoreError: The store can't be read.
+        """
+        with self.opened() as store:
+            rows = [sweep_row(info, len(store.done(info.id))) for info in store.sweeps()]
+        return frame_of_rows(SweepRow, rows)
+
+    def cells(self, sweep: str = LATEST) -> pandas.DataFrame:
+        """The cells of a sweep, a row each: a case over its trials, with 95 % intervals; skipped ones too.
+
+        Raises:
+            StoreError: There is no such sweep, or the store can't be read.
+        """
+        name, cells = self.read_cells(sweep)
+        return frame_of_rows(CellRow, cell_rows(name, cells))
+
+    def trials(self, sweep: str = LATEST) -> pandas.DataFrame:
+        """The trials of a sweep, a row each, as ``export`` writes them; a case that never ran is a row too.
+
+        Raises:
+            StoreError: There is no such sweep, or the store can't be read.
+        """
+        return frame_of_rows(TrialRow, read_table(self.url, [sweep]).rows)
+
+    def steps(self, trial: Any) -> pandas.DataFrame:
+        """The steps of one trial, a row for each step of each rank; no row of a trial that measured nothing.
+
+        Args:
+            trial: A row of :meth:`trials`, such as ``trials.iloc[0]``; or the values of its columns ``sweep``, ``case``
+                and ``round``.
+
+        Raises:
+            UsageError: It names no trial.
+            StoreError: There is no such trial, or the store can't be read.
+        """
+        name = trial_name(trial)
+        with self.opened() as store:
+            sweep = store.sweep(name.sweep).id
+            found = store.trial(sweep, name.case, name.round)
+        if found is None:
+            raise UsageError(f"sweep {sweep} has no trial of {name.case} in round {name.round}; see .trials('{sweep}')")
+        return frame_of_columns(StepRow, step_columns(sweep, found))
+
+    def read_cells(self, sweep: str) -> tuple[str, tuple[Cell, ...]]:
+        """The id of a sweep, and its cells as values."""
+        backends, workloads, _ = load_plugins()
+        with self.opened() as store:
+            info = store.sweep(sweep)
+            return info.id, sweep_cells(info, store.trials(info.id), backends, workloads)
+
+    @contextmanager
+    def opened(self) -> Iterator[Store]:
+        """The store itself, for reading."""
+        with closing(open_tables(self.url, create=False)) as store:
+            yield store
+
+
+def trial_name(trial: Any) -> TrialName:
+    """The name of a trial from a row of a frame, a mapping, or its three values. Raises :class:`UsageError`."""
+    wanted = "expected a row of .trials(), or its sweep, case and round"
+    try:
+        # A row as an object: the attribute `round` of pandas' Series is a method.
+        if isinstance(trial, tuple) and not hasattr(trial, "_fields"):
+            sweep, case, number = trial
+        elif isinstance(trial, tuple):
+            sweep, case, number = (getattr(trial, name) for name in TrialName._fields)
+        else:
+            sweep, case, number = (trial[name] for name in TrialName._fields)
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError):
+        raise UsageError(f"trial {str(trial)[:80]}: {wanted}") from None
+    try:
+        return TrialName(str(sweep), str(case), int(number))
+    except (TypeError, ValueError):
+        reason = trial["reason"] if isinstance(trial, Mapping) or hasattr(trial, "keys") else "it has no round"
+        raise UsageError(f"trial {case}: it never ran ({reason})") from None
