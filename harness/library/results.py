@@ -26,6 +26,7 @@ from reports.formats.trial_rows import TrialRow
 
 if TYPE_CHECKING:
     import pandas
+    import plotly.graph_objects
 
 LATEST = "latest"
 
@@ -117,6 +118,16 @@ class ResultsStore:
         if found is None:
             raise UsageError(f"sweep {sweep} has no trial of {name.case} in round {name.round}; see .trials('{sweep}')")
         return frame_of_columns(StepRow, step_columns(sweep, found))
+
+    def figures(self, sweep: str = LATEST) -> dict[str, plotly.graph_objects.Figure]:
+        """The figures of a sweep's page, as plotly draws them, by section and name: ``synthetic/throughput``.
+
+        Raises:
+            StoreError: There is no such sweep, or the store can't be read.
+        """
+        from harness.library.figures import page_figures
+
+        return page_figures(self.read_cells(sweep)[1])
 
     def read_cells(self, sweep: str) -> tuple[str, tuple[Cell, ...]]:
         """The id of a sweep, and its cells as values."""
