@@ -11,7 +11,8 @@ import pytest
 from tests.e2e.conftest import by_title
 from tests.support.paths import ROOT
 
-EVERY = ("--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--ranks", "1,2", "--steps", "8")
+EVERY_BACKEND = ("--backends", "ddp,horovod,dask", "--workloads", "synthetic", "--steps", "8")
+EVERY = (*EVERY_BACKEND, "--ranks", "1,2")
 MPI = (
     "--backends",
     "horovod",
@@ -56,7 +57,7 @@ def injected(harness, fault, *arguments, timeout="60", status=4):
     ],
 )
 def test_a_rank_that_fails_is_named_at_once(harness, fault, said, ranks):
-    for cell in injected(harness, fault, *EVERY, "--ranks", ranks):
+    for cell in injected(harness, fault, *EVERY_BACKEND, "--ranks", ranks):
         assert cell["outcome"] == "failed", cell["reason"]
         assert said in cell["reason"], cell["title"]
         assert "in measured step 3" in cell["reason"], cell["title"]
@@ -104,7 +105,7 @@ def test_a_rank_that_hangs_under_mpirun_is_named(harness):
 
 @pytest.mark.alone
 def test_a_rank_that_hangs_at_start_is_named(harness):
-    for cell in injected(harness, "stop:rank=0,step=0", *EVERY, "--ranks", "2", timeout="6"):
+    for cell in injected(harness, "stop:rank=0,step=0", *EVERY_BACKEND, "--ranks", "2", timeout="6"):
         assert cell["outcome"] == "timeout"
         assert "rank 0 while joining the other ranks (stopped)" in cell["reason"]
 

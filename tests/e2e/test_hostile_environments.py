@@ -73,8 +73,9 @@ with socket.socket(type=socket.SOCK_DGRAM) as outlet:
 
 def small_sweep(harness: Harness, *arguments: str, workload: str = "synthetic", status: int = 0) -> list[dict]:
     """The cells of a sweep of 2 ranks and a few steps; ``--backends`` is ddp unless it is among ``arguments``."""
-    asked = ("--backends", "ddp", "--workloads", workload, "--ranks", "2", "--steps", "5", "--device", "cpu")
-    cells = harness.lean_sweep(*asked, *arguments, status=status)["cells"]
+    asked = ("--workloads", workload, "--ranks", "2", "--steps", "5", "--device", "cpu")
+    backends = () if "--backends" in arguments else ("--backends", "ddp")
+    cells = harness.lean_sweep(*backends, *asked, *arguments, status=status)["cells"]
     harness.nothing_left()
     return cells
 

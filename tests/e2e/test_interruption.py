@@ -37,7 +37,8 @@ def until_first_trial(harness, process, within_s: float = 90) -> None:
     raise AssertionError(f"no trial within {within_s:.0f} s")
 
 
-LONG = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "50")
+LONG_CASES = ("--workloads", "synthetic", "--ranks", "2", "--repeats", "50")
+LONG = ("--backends", "ddp", *LONG_CASES)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -62,7 +63,8 @@ def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, tran
     temporary = harness.folder / "tmp"
     temporary.mkdir()
     harness.env["TMPDIR"] = str(temporary)
-    process = harness.start("sweep", harness.lean(), *LONG, "--backends", transport.split(".")[0], "--set", transport)
+    asked = ("--backends", transport.split(".")[0], "--set", transport, *LONG_CASES)
+    process = harness.start("sweep", harness.lean(), *asked)
     until_first_trial(harness, process)
     variables = [child.environ() for child in psutil.Process(process.pid).children()]
     shared = {Path(env[SHARED_MEMORY_VARIABLE]) for env in variables if SHARED_MEMORY_VARIABLE in env}

@@ -12,7 +12,7 @@ from bench.core.telemetry import Device, Header, Sample, Tick
 from tests.support import h200_telemetry
 from tests.support.nvml_library import build
 
-CELLS = ("--backends", "single,ddp", "--workloads", "synthetic", "--ranks", "2", "--device", "cpu", "--window", "1")
+CELLS = ("--backends", "single,ddp", "--workloads", "synthetic", "--device", "cpu", "--window", "1")
 ONE = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--device", "cpu", "--window", "1")
 
 
