@@ -170,6 +170,7 @@ class MergeDocument(TypedDict):
     trials: int
     left_out: list[str]
     beside: dict[str, int]
+    labels: int
 
 
 class IngestedNight(TypedDict):

@@ -158,6 +158,11 @@ class Database:
                 f"store {self.label}: cannot be read {describe_error(problem)}, or {OTHER_STORE_HINT}"
             ) from problem
 
+    def has_table(self, table: sa.Table) -> bool:
+        """Whether the store has a table, which those of earlier formats may not. Raises :class:`StoreError`."""
+        with self.reading() as connection:
+            return bool(sa.inspect(connection).has_table(table.name))
+
     def close(self) -> None:
         self.engine.dispose()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,17 +15,20 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.records import Trial
 from harness.errors import UsageError
 from harness.store.database import OTHER_STORE_HINT, Database
+from harness.store.derived import record_measures, record_night
 from harness.store.foreign import named_sweeps, typed_rows
+from harness.store.labels import read_labels
 from harness.store.ledger import RECORD_NAMES, Acceptance, IngestedRun, PairTrial
 from harness.store.left_out import log_left_out, read_record, record_json, trial_title
 from harness.store.location import is_same_store, store_label
 from harness.store.opening import open_store
-from harness.store.store import SweepInfo, record_measures, record_night
+from harness.store.store import SweepInfo
 from harness.store.tables import (
     NIGHTLY_TABLES,
     acceptances_table,
     add_missing,
     environments_table,
+    labels_table,
     pairs_table,
     runs_table,
     sweeps_table,
@@ -59,6 +62,8 @@ class MergeResult:
     """Records that can't be read, or do not belong where they are."""
     beside: dict[str, int]
     """Number of verdicts, acceptances, pairs and ingested runs by table."""
+    labels: int = 0
+    """Sweeps that got the other store's title, note and tags."""
 
     def as_json(self) -> dict[str, Any]:
         return versioned("merge", asdict(self))
@@ -69,6 +74,7 @@ class MergeResult:
             "sweeps completed": len(self.completed),
             "trials": self.trials,
             "left out": len(self.left_out),
+            "labels": self.labels,
             **{name.replace("_", " "): count for name, count in self.beside.items()},
         }
         summary = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
@@ -81,6 +87,7 @@ class _MergedSweep(NamedTuple):
     ended: bool
     trials: int
     left_out: Sequence[str]
+    readable: bool = True
 
 
 def merge(other_url: str, store_url: str) -> MergeResult:
@@ -114,12 +121,15 @@ def _merge_stores(other: Database, store: Database) -> MergeResult:
         beside = {
             table.name: _copy_rows(other, connection_to, table) for table in NIGHTLY_TABLES if table.name in present
         }
+        readable = {sweep.sweep for sweep in merged if sweep.readable}
+        labelled = _merge_labels(other, connection_to, readable)
     return MergeResult(
         sweeps=tuple(sweep.sweep for sweep in merged if sweep.new),
         completed=tuple(sweep.sweep for sweep in merged if not sweep.new and (sweep.ended or sweep.trials)),
         trials=sum(sweep.trials for sweep in merged),
         left_out=tuple(title for sweep in merged for title in sweep.left_out),
         beside=beside,
+        labels=labelled,
     )
 
 
@@ -131,15 +141,22 @@ def _merge_sweep(other: Database, connection_to: sa.Connection, sweep: dict[str,
         log_left_out(other.label, name, "its record is that of another sweep")
         info = None
     if info is None:
-        return _MergedSweep(sweep["id"], new=False, ended=False, trials=0, left_out=[name])
+        return _MergedSweep(sweep["id"], new=False, ended=False, trials=0, left_out=[name], readable=False)
     environment = {"id": sweep["environment"], "body": info.environment.model_dump_json()}
     add_missing(connection_to, environments_table, [environment])
     new = bool(add_missing(connection_to, sweeps_table, [sweep]))
-    record_night(connection_to, info)
+    record_night(connection_to, info.id, info.suite.name)
     still_open = sa.and_(sweeps_table.c.id == info.id, sweeps_table.c.finished_at.is_(None))
     end = sweeps_table.update().where(still_open).values(finished_at=sweep["finished_at"])
     ended = not new and sweep["finished_at"] is not None and bool(connection_to.execute(end).rowcount)
     return _MergedSweep(info.id, new, ended, *_merge_trials(other, connection_to, info.id))
+
+
+def _merge_labels(other: Database, connection_to: sa.Connection, sweeps: Collection[str]) -> int:
+    """Copy title, note and tags of sweeps that have none here; returns the number of sweeps that got some."""
+    labels = read_labels(other)
+    rows = [{"sweep": sweep, "body": labels[sweep].model_dump_json()} for sweep in sorted(labels.keys() & sweeps)]
+    return add_missing(connection_to, labels_table, rows)
 
 
 def _merge_trials(other: Database, connection_to: sa.Connection, sweep: str) -> tuple[int, list[str]]:

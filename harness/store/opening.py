@@ -24,11 +24,15 @@ from harness.store.database import (
     sqlite_code,
     transaction,
 )
+from harness.store.derived import record_measures, record_night
 from harness.store.foreign import check_tables, limit_connections, typed_rows
 from harness.store.left_out import read_record, trial_title
 from harness.store.location import CREATING, EXISTING, StoreLocation, parse_location
-from harness.store.store import Store, SweepInfo, record_measures, record_night
+from harness.store.store import Store, SweepInfo
 from harness.store.tables import FORMAT, about_table, add_missing, metadata, sweeps_table, trials_table
+
+WITH_MEASURES = 2
+"""The first format that keeps what checks need."""
 
 
 def upgrade_store(database: Database) -> None:
@@ -39,10 +43,12 @@ def upgrade_store(database: Database) -> None:
     retry_hint = f"then repeat the command: it brings the store to format {FORMAT} first; or {OTHER_STORE_HINT}"
     with database.writing(retry_hint) as connection:
         # A second process waits here for the first, and then has nothing to do.
+        before = connection.execute(sa.select(about_table.c.format).where(about_table.c.only == 1)).scalar_one()
         update = about_table.update().where(about_table.c.format < FORMAT).values(format=FORMAT)
         if connection.execute(update).rowcount:
             metadata.create_all(connection)
-            _fill_measures(connection, database.label)
+            if before < WITH_MEASURES:
+                _fill_measures(connection, database.label)
 
 
 def _fill_measures(connection: sa.Connection, label: str) -> None:
@@ -51,7 +57,7 @@ def _fill_measures(connection: sa.Connection, label: str) -> None:
         info = read_record(label, SweepInfo, f"sweep {row.id}", row.body)
         if info is None:
             continue
-        record_night(connection, info)
+        record_night(connection, info.id, info.suite.name)
         trials = sa.select(trials_table.c.key, trials_table.c.round, trials_table.c.body)
         for key, number, body in connection.execute(trials.where(trials_table.c.sweep == row.id)):
             if trial := read_record(label, Trial, trial_title(key, number), body):

@@ -7,9 +7,8 @@ need and keep is in :mod:`harness.store.ledger`.
 from __future__ import annotations
 
 import gc
-import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
@@ -20,27 +19,29 @@ from bench.core.bounds import describe_invalid
 from bench.core.frozen_model import FrozenModel
 from bench.core.names import Name
 from bench.core.records import Trial
-from harness.errors import StoreError, suggest_name
+from harness.errors import StoreError
 from harness.planning.environment import Environment
 from harness.planning.plan import Plan
 from harness.planning.sources import Sources
 from harness.planning.suite import Suite
 from harness.store import DEFAULT_STORE
 from harness.store.database import OTHER_STORE_HINT, Database
-from harness.store.dates import date_problem
+from harness.store.derived import record_measures, record_night
 from harness.store.foreign import MAX_RECORD_BYTES, named_sweeps, typed_rows
+from harness.store.labels import (
+    NO_LABELS,
+    Note,
+    SweepLabels,
+    Tags,
+    Title,
+    change_labels,
+    read_labels,
+    write_labels,
+)
 from harness.store.ledger import Ledger
 from harness.store.left_out import SweepOfTrial, invalid_trial, log_left_out, record_json, trial_title
-from harness.store.tables import (
-    add_missing,
-    cells_table,
-    environments_table,
-    measures_table,
-    nights_table,
-    sweeps_table,
-    trials_table,
-)
-from reports.analysis.trial_measures import join_settings, stored_measures, trial_settings
+from harness.store.sweep_names import KnownSweep, resolve_sweep
+from harness.store.tables import add_missing, environments_table, sweeps_table, trials_table
 
 TRIALS_AT_ONCE = 8
 """How many records are read at once, of 32 MiB at most."""
@@ -58,6 +59,14 @@ class SweepInfo(FrozenModel):
     environment: Environment
     sources: Sources | None = None
     """``None`` in old records."""
+    title: Title | None = None
+    note: Note | None = None
+    tags: Tags = ()
+
+    @property
+    def labels(self) -> SweepLabels:
+        """What a person says of it, which is stored beside its record."""
+        return SweepLabels(title=self.title, note=self.note, tags=self.tags)
 
 
 class Store:
@@ -86,10 +95,11 @@ class Store:
                     id=info.id,
                     started_at=info.started_at,
                     environment=info.environment.id,
-                    body=info.model_dump_json(exclude={"finished_at"}),
+                    body=info.model_dump_json(exclude={"finished_at", *SweepLabels.model_fields}),
                 )
             )
-            record_night(connection, info)
+            record_night(connection, info.id, info.suite.name)
+            write_labels(connection, info.id, info.labels)
 
     def add_trial(self, sweep: str, trial: Trial) -> Trial:
         """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already.
@@ -104,6 +114,8 @@ class Store:
             with self._database.writing(self.resume_hint()) as connection:
                 if failed_before and body == _stored_body(connection, row):
                     return  # the answer was lost, not the trial
+                if connection.execute(sa.select(sweeps_table.c.id).where(sweeps_table.c.id == sweep)).first() is None:
+                    raise StoreError(f"store {self._database.label}: sweep {sweep} was deleted while it ran")
                 connection.execute(trials_table.insert().values(**row, outcome=trial.outcome, body=body))
                 record_measures(connection, sweep, trial)
 
@@ -120,47 +132,64 @@ class Store:
 
         self._database.retry(update)
 
+    def known_sweeps(self) -> list[KnownSweep]:
+        """All sweeps with what they may be named by, the oldest first."""
+        columns = (sweeps_table.c.id, sweeps_table.c.started_at, sweeps_table.c.finished_at)
+        with self._database.reading() as connection:
+            query = sa.select(*columns).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
+            rows = typed_rows(connection, query)
+        named = set(named_sweeps((row.id for row in rows), self._database.label))
+        labels = read_labels(self._database)
+        return [
+            KnownSweep(row.id, row.started_at, row.finished_at, labels.get(row.id, NO_LABELS).tags)
+            for row in rows
+            if row.id in named
+        ]
+
     def sweep_ids(self) -> list[str]:
         """All sweeps, the oldest first."""
-        with self._database.reading() as connection:
-            query = sa.select(sweeps_table.c.id).order_by(sweeps_table.c.started_at, sweeps_table.c.id)
-            return named_sweeps((row.id for row in typed_rows(connection, query)), self._database.label)
+        return [sweep.id for sweep in self.known_sweeps()]
 
-    def sweep(self, sweep_id: str) -> SweepInfo:
-        """One sweep by its id, or ``latest``: that of the newest date, of those that the clock was right for.
+    def sweep_id(self, name: str) -> str:
+        """The id of the sweep that a name means (:func:`harness.store.sweep_names.resolve_sweep`).
 
         Raises:
-            StoreError: There is none, or its record is damaged.
+            StoreError: It means none, or several.
         """
-        existing = self.sweep_ids()
-        if not existing:
-            raise StoreError(f"store {self._database.label} holds no sweep yet; run `python -m harness sweep` first")
-        resolved = self._latest(existing) if sweep_id == "latest" else sweep_id
-        if resolved not in existing:
-            raise StoreError(
-                f"store {self._database.label} has no sweep '{sweep_id}'{suggest_name(sweep_id, existing)}"
-            )
-        with self._database.reading() as connection:
-            (row,) = typed_rows(connection, sa.select(sweeps_table).where(sweeps_table.c.id == resolved))
-            info = SweepInfo.model_validate_json(record_json(row.body))
-        return info.model_copy(update={"finished_at": row.finished_at})
+        return resolve_sweep(name, self.known_sweeps(), self._database.label)
 
-    def _latest(self, existing: Sequence[str]) -> str:
-        """The last of the sweeps that are not dated in the future, or before clocks were set, if there is one."""
+    def sweep(self, name: str) -> SweepInfo:
+        """One sweep, named as in :meth:`sweep_id`.
+
+        Raises:
+            StoreError: There is none, the name means several, or its record is damaged.
+        """
+        return self._read_sweep(self.sweep_id(name))
+
+    def _read_sweep(self, sweep: str) -> SweepInfo:
         with self._database.reading() as connection:
-            query = sa.select(sweeps_table.c.id, sweeps_table.c.started_at)
-            dated = {row.id: row.started_at for row in typed_rows(connection, query)}
-        return next((sweep for sweep in reversed(existing) if not date_problem(dated[sweep])), existing[-1])
+            rows = typed_rows(connection, sa.select(sweeps_table).where(sweeps_table.c.id == sweep))
+        if not rows:
+            raise StoreError(f"store {self._database.label}: sweep {sweep} was deleted meanwhile")
+        (row,) = rows
+        with self._database.validated_records():
+            info = SweepInfo.model_validate_json(record_json(row.body))
+        labels = read_labels(self._database, [sweep]).get(sweep, NO_LABELS)
+        return info.model_copy(update={"finished_at": row.finished_at, **dict(labels)})
 
     def sweeps(self) -> list[SweepInfo]:
         """All sweeps that can be read, the oldest first; the others are left out."""
         infos = []
         for sweep in self.sweep_ids():
             try:
-                infos.append(self.sweep(sweep))
+                infos.append(self._read_sweep(sweep))
             except StoreError as problem:
                 log_left_out(self._database.label, f"sweep {sweep}", str(problem))
         return infos
+
+    def change_labels(self, sweep: str, change: Callable[[SweepLabels], SweepLabels]) -> SweepLabels:
+        """Change title, note or tags of a sweep: :func:`harness.store.labels.change_labels`."""
+        return change_labels(self._database, sweep, change)
 
     def trials(self, sweep: str) -> list[Trial]:
         """The trials of a sweep by key, then round; a record that can't be read is an invalid trial with the reason."""
@@ -249,31 +278,6 @@ def _stored_body(connection: sa.Connection, row: Mapping[str, str | int]) -> str
     """The record of the trial with this key; ``None`` where there is none."""
     same = (trials_table.c[name] == value for name, value in row.items())
     return connection.execute(sa.select(trials_table.c.body).where(*same)).scalar_one_or_none()
-
-
-def record_night(connection: sa.Connection, info: SweepInfo) -> None:
-    """Store what checks need of a sweep, so that they do not parse its plan."""
-    add_missing(connection, nights_table, [{"sweep": info.id, "suite": info.suite.name}])
-
-
-def record_measures(connection: sa.Connection, sweep: str, trial: Trial) -> None:
-    """Store what checks need of a trial, so that they do not parse its steps. Injected faults are not judged."""
-    if trial.case.fault is not None:
-        return
-    key = trial.case.key
-    settings = json.dumps(trial_settings(trial), sort_keys=True)
-    added = add_missing(connection, cells_table, [{"sweep": sweep, "key": key, "settings": settings}])
-    if not added and trial.outcome == "ok":
-        # A trial that failed before this one does not know the variables of its ranks; others had other nodes.
-        row = (cells_table.c.sweep == sweep) & (cells_table.c.key == key)
-        before = json.loads(connection.execute(sa.select(cells_table.c.settings).where(row)).scalar_one())
-        settings = json.dumps(join_settings(before, trial_settings(trial)), sort_keys=True)
-        connection.execute(cells_table.update().where(row).values(settings=settings))
-    rows = [
-        {"sweep": sweep, "key": key, "round": trial.round, "name": name, "value": value}
-        for name, value in stored_measures(trial).items()
-    ]
-    add_missing(connection, measures_table, rows)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Format history
     1  environments, sweeps, trials
     2  nights, cells, measures (computed from sweeps and trials, so that a check parses none), verdicts, acceptances,
        pairs, ingested runs. Tables were added and none was changed: code that reads trials reads both formats.
+    3  labels: title, note and tags of sweeps. A sweep without a row there has none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-FORMAT = 2
+FORMAT = 3
 
 # PostgreSQL sorts text by the language of the database, SQLite by bytes.
 SortedString = sa.String().with_variant(sa.String(collation="C"), "postgresql")
@@ -51,6 +52,12 @@ trials_table = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
 )
 
+labels_table = sa.Table(
+    "labels",
+    metadata,
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
 nights_table = sa.Table(
     "nights",
     metadata,
