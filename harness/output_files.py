@@ -14,7 +14,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,30 +132,50 @@ def same_file(first: Path, second: Path) -> bool:
     return bool(_identities(first) & _identities(second))
 
 
+class FolderHeld(Exception):
+    """Another process holds a folder."""
+
+
 @contextmanager
-def locked_folder(option: str, folder: Path) -> Iterator[None]:
-    """Create a folder for outputs where it is missing, and hold it against other processes that do the same.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Create a folder where it is missing, and hold it against other processes that do the same. The kernel releases it
+    with the process.
 
     Raises:
-        OutputError: It can't be created, or another process holds it.
+        OSError: It can't be created.
+        FolderHeld: Another process holds it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as problem:
-        message = f"cannot be written ({problem.strerror}); name another folder"
-        raise OutputError(f"{option} {folder}: {message}") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = "another run is writing to it; wait for its end, or name another folder"
-            raise OutputError(f"{option} {folder}: {message}") from None
+            raise FolderHeld from None
         except OSError:  # some network file systems lock no folders
             pass
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(option: str, folder: Path) -> Iterator[None]:
+    """:func:`folder_lock` for the folder of outputs that an option names.
+
+    Raises:
+        OutputError: It can't be created, or another process holds it.
+    """
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(folder_lock(folder))
+        except OSError as problem:
+            message = f"cannot be written ({problem.strerror}); name another folder"
+            raise OutputError(f"{option} {folder}: {message}") from None
+        except FolderHeld:
+            message = "another run is writing to it; wait for its end, or name another folder"
+            raise OutputError(f"{option} {folder}: {message}") from None
+        yield
 
 
 def _identities(path: Path) -> frozenset[Identity]:

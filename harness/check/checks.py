@@ -34,7 +34,8 @@ from harness.store import DEFAULT_STORE
 from harness.store.location import store_label
 from harness.store.opening import open_store
 from harness.store.store import Store
-from harness.sweep.pipeline import artifact_folder, prepare_data
+from harness.sweep.artifacts import artifact_folder
+from harness.sweep.pipeline import prepare_data
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.progress import PairProgress
 from harness.sweep.runner import new_sweep_id

@@ -23,7 +23,7 @@ from harness.cli.output import (
     stdout_console,
 )
 from harness.cli.sweep_options import CaseOptions, MeasurementOptions, ProgramOptions
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TRIALS_FAILED, UsageError
 from harness.interrupts import signals_as_interrupts
 from harness.planning.suite import DEFAULT_SUITE
 from harness.sites.base.contract import DEFAULT_SITE
@@ -31,6 +31,7 @@ from harness.store import DEFAULT_STORE
 from harness.streams import results
 
 if TYPE_CHECKING:
+    from harness.store.labels import SweepLabels
     from harness.sweep.pipeline import SweepResult
     from harness.sweep.plan import SuiteRequest
 
@@ -49,6 +50,7 @@ EXAMPLES = {
         "`python -m harness sweep --plugin my_model.py --workloads my_model` — a workload of your own\n\n"
         "`python -m harness sweep --script 'train.py --batch {batch=32,64}' --ranks 1,2` — a program of your own, "
         "unchanged, as torchrun starts it\n\n"
+        "`python -m harness sweep --title 'before the new loader' --note 'dataset v2, node 17'`\n\n"
         "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
     )
 }
@@ -57,12 +59,20 @@ SuiteArgument = Annotated[str, typer.Argument(help="A suite's name (see `list`) 
 SiteOption = Annotated[str | None, typer.Option("--site", metavar="NAME", help="Where the ranks run; default local.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")]
-ReportOption = Annotated[
+OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="FILE.html", parser=output_path("--report"), help="The page; default: beside the store."
+        "--out", metavar="FILE.html", parser=output_path("--out"), help="The page; default: beside the store."
     ),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", hidden=True, parser=output_path("--report"), help="The former name of --out."),
+]
+TitleOption = Annotated[
+    str | None, typer.Option("--title", metavar="TEXT", help="Its title; default: what runs. See `sweeps rename`.")
+]
+NoteOption = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="What you want to remember of it.")]
 
 
 @takes_groups
@@ -77,6 +87,9 @@ def sweep(
     store: StoreOption = DEFAULT_STORE,
     resume: ResumeOption = False,
     dry_run: DryRunOption = False,
+    title: TitleOption = None,
+    note: NoteOption = None,
+    out: OutOption = None,
     report: ReportOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
@@ -89,11 +102,15 @@ def sweep(
     from harness.sweep.duration import predict_by_store
     from harness.sweep.plan import SuiteRequest, plan_sweep
 
+    page = _page(out, report)
     overrides, flags = {**cases.overrides(), **measurement.overrides()}, program.flags()
     request = SuiteRequest(suite, overrides, cases.settings or (), plugins or (), flags)
     if resume and not dry_run:
         named = request if overrides or cases.settings or plugins or flags.given or suite != DEFAULT_SUITE else None
-        return _resume(named, site, store, report, as_json=as_json)
+        if title is not None or note is not None:
+            raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
+        return _resume(named, site, store, page, as_json=as_json)
+    labels = _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:
         duration = predict_by_store(planned.plan, store)
@@ -105,15 +122,30 @@ def sweep(
     from harness.sweep import pipeline
 
     with signals_as_interrupts():
-        result = pipeline.run(planned, store, report, command_line(), stderr_console())
+        result = pipeline.run(planned, store, page, command_line(), stderr_console(), labels)
         return _print_result(result, as_json=as_json)
 
 
-def _resume(request: SuiteRequest | None, site: str | None, store: str, report: Path | None, *, as_json: bool) -> int:
+def _resume(request: SuiteRequest | None, site: str | None, store: str, page: Path | None, *, as_json: bool) -> int:
     from harness.sweep import pipeline
 
     with signals_as_interrupts():
-        return _print_result(pipeline.resume(request, site, store, report, stderr_console()), as_json=as_json)
+        return _print_result(pipeline.resume(request, site, store, page, stderr_console()), as_json=as_json)
+
+
+def _page(out: Path | None, report: Path | None) -> Path | None:
+    if out is not None and report is not None:
+        raise UsageError("--report is the former name of --out; give one of them")
+    return out or report
+
+
+def _labels(title: str | None, note: str | None) -> SweepLabels:
+    from harness.store.labels import SweepLabels, check_note, check_title, parse_label
+
+    return SweepLabels(
+        title=None if title is None else parse_label("--title", check_title, title),
+        note=None if note is None else parse_label("--note", check_note, note),
+    )
 
 
 def _print_result(result: SweepResult, *, as_json: bool) -> int:

@@ -231,6 +231,9 @@ BacktestFields = Annotated[Backtest, Changed(added={"error": float, "held": bool
 
 class SweepDocument(TypedDict):
     sweep: str
+    title: str
+    note: str | None
+    tags: list[str]
     report: str
     report_problem: str | None
     commit: str | None

@@ -19,7 +19,7 @@ from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
-from harness.sweep.pipeline import artifact_folder
+from harness.sweep.artifacts import artifact_folder
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells

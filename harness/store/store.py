@@ -42,6 +42,7 @@ from harness.store.ledger import Ledger
 from harness.store.left_out import SweepOfTrial, invalid_trial, log_left_out, record_json, trial_title
 from harness.store.sweep_names import KnownSweep, resolve_sweep
 from harness.store.tables import add_missing, environments_table, sweeps_table, trials_table
+from reports.analysis.titles import sweep_title
 
 TRIALS_AT_ONCE = 8
 """How many records are read at once, of 32 MiB at most."""
@@ -62,6 +63,11 @@ class SweepInfo(FrozenModel):
     title: Title | None = None
     note: Note | None = None
     tags: Tags = ()
+
+    @property
+    def shown_title(self) -> str:
+        """Its title; by default, what ran."""
+        return self.title or sweep_title([*self.plan.cases, *(skip.case for skip in self.plan.skips)])
 
     @property
     def labels(self) -> SweepLabels:

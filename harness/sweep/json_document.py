@@ -32,6 +32,9 @@ def as_json(
     """The document that ``sweep --json`` and ``report --json`` print. ``problems``: why there is no page."""
     fields = {
         "sweep": info.id,
+        "title": info.shown_title,
+        "note": info.note,
+        "tags": list(info.tags),
         "report": str(page),
         "report_problem": "; ".join(problems) or None,
         "commit": info.environment.commit,

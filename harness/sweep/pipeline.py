@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.core.case import DataSource
-from bench.core.names import UnsafeName, file_stem, path_inside
 from bench.core.records import Trial
 from bench.plugins.registry import Plugins, load_plugins
 from bench.plugins.workload import DataProblem, Workload
@@ -25,13 +24,15 @@ from harness.planning.git import NO_CHECKOUT
 from harness.planning.plan import Plan
 from harness.planning.source_copy import remove_shared_sources
 from harness.planning.sources import Sources, copy_plugin_packages, read_sources
+from harness.planning.suite import Suite
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.running_trial import utc_now
-from harness.store import DEFAULT_STORE
+from harness.store.labels import NO_LABELS, SweepLabels
 from harness.store.location import store_label, store_path
 from harness.store.opening import check_store, open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
+from harness.sweep.artifacts import artifact_folder, default_page, held_folder
 from harness.sweep.duration import predict_by_store
 from harness.sweep.json_document import as_json
 from harness.sweep.plan import (
@@ -96,7 +97,14 @@ class SweepResult:
             print_line(console, f"report: {self.page}")
 
 
-def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, stderr_console: Console) -> SweepResult:
+def run(
+    planned: PlannedSweep,
+    store_url: str,
+    page: Path | None,
+    command: str,
+    stderr_console: Console,
+    labels: SweepLabels = NO_LABELS,
+) -> SweepResult:
     """Prepare the data, open the store, run the trials, write the page.
 
     Args:
@@ -105,6 +113,7 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
         page: Where the page goes; ``None``: beside the store.
         command: The command line that the store and the page quote.
         stderr_console: For progress.
+        labels: Its title, note and tags.
 
     Raises:
         HarnessError: Something is missing or refused. Nothing has been written then.
@@ -130,13 +139,15 @@ def run(planned: PlannedSweep, store_url: str, page: Path | None, command: str, 
         plan=plan,
         environment=environment,
         sources=sources,
+        **dict(labels),
     )
     if plan.cases:
         trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
         log.info("%s: %s", trials, planned.describe(predict_by_store(plan, store_url)))
-    store = open_store(store_url, create=True)
-    store.begin_sweep(info)
-    return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console)
+    with held_folder(artifact_folder(store_url, name), name):
+        store = open_store(store_url, create=True)
+        store.begin_sweep(info)
+        return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console)
 
 
 def resume(
@@ -160,14 +171,27 @@ def resume(
     if name is None:
         raise UsageError(f"--resume: store {store_label(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
-    info = store.sweep(name)
+    with held_folder(artifact_folder(store_url, name), name):
+        return _resume(store.sweep(name), store, suite, site_name, store_url, page, stderr_console)
+
+
+def _resume(
+    info: SweepInfo,
+    store: Store,
+    suite: Suite | None,
+    site_name: str | None,
+    store_url: str,
+    page: Path | None,
+    stderr_console: Console,
+) -> SweepResult:
+    """``suite``: as it was asked for now."""
     use_plugin_files(info.suite.plugins)
     plugins = load_plugins()
     stored_suite = full_names(info.suite, plugins)
     place = next((case.site for case in info.plan.cases), DEFAULT_SITE)
     if (suite is not None and suite != stored_suite) or site_name not in (None, place):
         raise UsageError(
-            f"--resume: sweep {name} was started by `{info.command}`; repeat that with --resume, or --resume alone"
+            f"--resume: sweep {info.id} was started by `{info.command}`; repeat that with --resume, or --resume alone"
         )
     sources = sources_of_plugins_too()
     check_same_conditions(info, store.trials(info.id), sources)
@@ -175,8 +199,8 @@ def resume(
     site.reserve(info.plan.cases)
     site.warm(preload_modules(info.plan, plugins.backends))
     if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
-        raise DataError(f"--resume: the data of sweep {name} has changed since; start a new one")
-    output = _report_output(page, store_url, name)
+        raise DataError(f"--resume: the data of sweep {info.id} has changed since; start a new one")
+    output = _report_output(page, store_url, info.id)
     return _run_and_report(info, store, site, plugins, store_url, output, stderr_console)
 
 
@@ -262,23 +286,8 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Co
     return found.model_copy(update={"cases": tuple(cases)})
 
 
-def default_page(store_url: str, sweep: str) -> Path:
-    return artifact_folder(store_url, sweep) / "report.html"
-
-
-def artifact_folder(store_url: str, sweep: str) -> Path:
-    """Pages and logs of a sweep lie beside a file store; where the default one would be for a server.
-
-    Raises :class:`UsageError` where that folder is a symbolic link to another place.
-    """
-    try:
-        return path_inside((store_path(store_url) or Path(DEFAULT_STORE)).parent, file_stem(sweep))
-    except UnsafeName as problem:
-        raise UsageError(f"sweep {sweep}: {problem}") from None
-
-
 def _report_output(page: Path | None, store_url: str, sweep: str) -> OutputFile:
     """The page of a sweep. Raises :class:`OutputError` before the sweep where it can't be written."""
-    output = report.page_output("--report", page, default_page(store_url, sweep))
+    output = report.page_output("--out", page, default_page(store_url, sweep))
     check_outputs([output], store_path(store_url))
     return output

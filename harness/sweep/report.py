@@ -65,6 +65,8 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], costs: Mapping[str, Est
     return [
         ("command", info.command),
         ("sweep", info.id),
+        *([("note", info.note)] if info.note else []),
+        *([("tags", ", ".join(info.tags))] if info.tags else []),
         ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
         ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),

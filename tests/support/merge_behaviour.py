@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from harness.errors import StoreError, UsageError
+from harness.store.labels import SweepLabels
 from harness.store.ledger import Acceptance
 from harness.store.merging import merge
 from harness.store.opening import open_store
@@ -23,6 +24,7 @@ class UpgradeBehaviour:
         as_it_is = opened(place, create=False)
         assert as_it_is.trials("s1")[0] == trial
         assert as_it_is.sweep("latest").suite.name == "old"
+        assert as_it_is.sweep("latest").labels == SweepLabels()
         with pytest.raises(StoreError, match="cannot be read"):
             as_it_is.ledger.nights()
 
@@ -54,7 +56,8 @@ class UpgradeBehaviour:
 
 
 def fill(store: Store) -> None:
-    begin(store, "s1", "2026-01-01T00:00:00+00:00", "nightly")
+    labels = SweepLabels(title="first", note="kept", tags=("base",))
+    begin(store, "s1", "2026-01-01T00:00:00+00:00", "nightly", labels)
     store.add_trial("s1", make_trial(make_case(), 0))
     store.ledger.save_verdicts("s1", [Verdict(name="a", status="pass")])
     store.ledger.accept(Acceptance(curve="c", since="s1", because="meant", at="2026-01-02"))
@@ -87,9 +90,11 @@ class MergeBehaviour:
         fill(source)
         first = merge(other, place)
         assert (first.sweeps, first.completed, first.trials) == (("s1",), (), 1)
+        assert first.labels == 1
         assert first.beside == {"verdicts": 1, "acceptances": 1, "pairs": 1, "ingested_runs": 1}
         again = merge(other, place)
         assert (again.sweeps, again.completed, again.trials, set(again.beside.values())) == ((), (), 0, {0})
+        assert again.labels == 0
         assert everything(opened(place, create=False)) == everything(source)
 
     def test_a_sweep_that_has_grown_is_completed(self, new_place, other_place, opened):
@@ -111,6 +116,8 @@ class MergeBehaviour:
         begin(target)
         target.add_trial("s1", make_trial(make_case(), 0, outcome="failed", ranks=()))
         target.finish_sweep("s1", "2026-01-01T05:00:00+00:00")
+        target.change_labels("s1", lambda _: SweepLabels(title="ours"))
+        source.change_labels("s1", lambda _: SweepLabels(title="theirs"))
         begin(target, "s0")
         before = everything(target)
         assert merge(other, place).trials == 0

@@ -13,6 +13,7 @@ import pytest
 from bench.core.case import DataSource, Fault
 from harness.errors import StoreError
 from harness.planning.environment import read_environment
+from harness.store.labels import SweepLabels
 from harness.store.ledger import Acceptance
 from harness.store.opening import check_store, open_store
 from reports.regression.values import Verdict
@@ -56,6 +57,48 @@ class StoreBehaviour:
         assert store.sweep("latest").id == "a"
         with pytest.raises(StoreError, match="has no sweep 'c'"):
             store.sweep("c")
+
+    def test_a_sweep_is_named_by_its_place_a_tag_or_the_start_of_its_id(self, new_place, opened):
+        store = opened(new_place())
+        begin(store, "old-1", "2026-01-02T00:00:00+00:00")
+        begin(store, "new-1", "2026-01-03T00:00:00+00:00", labels=SweepLabels(tags=("loader",)))
+        for name, sweep in {"latest~1": "old-1", "loader": "new-1", "ol": "old-1"}.items():
+            assert store.sweep(name).id == store.sweep_id(name) == sweep
+        with pytest.raises(StoreError, match="holds 2"):
+            store.sweep("latest~2")
+
+    def test_labels_are_kept_beside_the_record_and_may_change(self, new_place, opened):
+        store = opened(new_place())
+        labels = SweepLabels(title="a [red] title", note="line\nline", tags=("x",))
+        assert begin(store, labels=labels).labels == labels
+        begin(store, "s2", "2026-01-03T00:00:00+00:00")
+        assert store.sweep("s1").labels == labels
+        assert store.sweep("s2").labels == SweepLabels()
+        assert store.sweep("s2").shown_title == "synthetic: ddp at 2 ranks"
+        changed = store.change_labels("s1", lambda before: SweepLabels(title="other", tags=(*before.tags, "y")))
+        assert store.sweep("s1").labels == changed == SweepLabels(title="other", tags=("x", "y"))
+        store.change_labels("s1", lambda _: SweepLabels())
+        assert [info.labels for info in store.sweeps()] == [SweepLabels(), SweepLabels()]
+        with pytest.raises(StoreError, match="sweep gone was deleted meanwhile"):
+            store.change_labels("gone", lambda before: before)
+
+    def test_tags_that_are_added_at_once_are_all_there_while_a_sweep_writes(self, new_place, opened):
+        place = new_place()
+        begin(opened(place), "s1")
+
+        def tag(number: int) -> None:
+            store = open_store(place, create=False, upgrade=True)
+            store.change_labels("s1", lambda before: SweepLabels(tags=(*before.tags, f"t{number}")))
+            store.close()
+
+        workers = [threading.Thread(target=tag, args=(number,)) for number in range(6)]
+        workers.append(threading.Thread(target=write_sweep, args=(place, "other", 10)))
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert set(opened(place, create=False).sweep("s1").tags) == {f"t{number}" for number in range(6)}
+        assert len(opened(place, create=False).trials("other")) == 10
 
     def test_two_sweeps_at_once_share_a_store(self, new_place, opened):
         place = new_place()

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.store.labels import NO_LABELS, SweepLabels
 from harness.store.ledger import IngestedRun, PairTrial
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
@@ -25,7 +26,13 @@ FORMAT_1 = (
 )
 
 
-def begin(store: Store, name: str = "s1", started_at: str = FIRST_NIGHT, suite: str = "quick") -> SweepInfo:
+def begin(
+    store: Store,
+    name: str = "s1",
+    started_at: str = FIRST_NIGHT,
+    suite: str = "quick",
+    labels: SweepLabels = NO_LABELS,
+) -> SweepInfo:
     case = make_case()
     info = SweepInfo(
         id=name,
@@ -34,6 +41,7 @@ def begin(store: Store, name: str = "s1", started_at: str = FIRST_NIGHT, suite: 
         suite=Suite(name=suite),
         plan=Plan(cases=(case,), skips=(), not_applicable=(), repeats=1),
         environment=read_environment(),
+        **dict(labels),
     )
     store.begin_sweep(info)
     return info

@@ -205,9 +205,9 @@ def test_two_options_are_two_files(folder, capfd):
 
 
 def test_a_store_is_no_report_even_before_it_exists(folder, capfd):
-    assert main(["sweep", "--backends", "single", "--store", "n.sqlite", "--report", "./n.sqlite"]) == 2
+    assert main(["sweep", "--backends", "single", "--store", "n.sqlite", "--out", "./n.sqlite"]) == 2
     said = capfd.readouterr().err.splitlines()
-    assert said[-1] == "error: --report n.sqlite: is the results store; name another file"
+    assert said[-1] == "error: --out n.sqlite: is the results store; name another file"
     assert not (folder / "n.sqlite").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_sweep_whose_page_can_t_be_written_is_printed_and_says_where_its_trial
     done = run_in_little_space(folder, "sweep --resume --store unfinished.sqlite --report x.html --json")
     assert done.returncode == 2
     document = json.loads(done.stdout)
-    assert "--report x.html: cannot be written (File too large)" in document["report_problem"]
+    assert "--out x.html: cannot be written (File too large)" in document["report_problem"]
     assert [cell["outcome"] for cell in document["cells"]] == ["ok"]
     again = "`python -m harness report s1 --store unfinished.sqlite --out FILE.html`"
     assert done.stderr.splitlines()[-1].endswith(f"the trials are stored: {again}")

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from harness.cli.app import main
+from harness.store.labels import SweepLabels
 from harness.store.opening import open_store
 from reports.regression.values import Verdict
 from tests.support.old_store import NUMBERS, SWEEP, restore
@@ -96,6 +97,23 @@ def test_what_checks_keep_in_it_is_read(store):
     assert (acceptance.because, acceptance.since) == ("a larger model, on purpose", SWEEP)
     assert (run.benchmark, run.seconds) == ("suites/test_micro.py::test_read", (0.5, 0.25, 0.75))
     assert [(pair.pair, pair.side) for pair in pairs] == [(n, side) for n in range(4) for side in ("base", "head")]
+
+
+def test_it_has_no_labels_until_it_is_upgraded_and_keeps_the_rest(store):
+    as_it_is = open_store(store, create=False)
+    before = as_it_is.sweep(SWEEP)
+    assert before.labels == SweepLabels()
+    assert as_it_is.sweep("latest").id == SWEEP
+    as_it_is.close()
+    with closing(sqlite3.connect(store)) as connection:
+        assert connection.execute("SELECT format FROM scaling_harness_about").fetchone() == (2,)
+
+    upgraded = open_store(store, create=False, upgrade=True)
+    labels = upgraded.change_labels(SWEEP, lambda _: SweepLabels(title="November", tags=("old",)))
+    upgraded.close()
+    again = open_store(store, create=False)
+    assert again.sweep("old") == before.model_copy(update=dict(labels))
+    again.close()
 
 
 def test_trials_are_measured_as_they_were_when_they_were_stored(store, tmp_path):

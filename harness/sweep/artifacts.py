@@ -1,0 +1,67 @@
+"""The folder of a sweep beside its store: its page, the logs of trials that failed, the files of running ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from bench.core.names import UnsafeName, file_stem, path_inside
+from harness.errors import StoreError, UsageError
+from harness.output_files import FolderHeld, folder_lock
+from harness.store import DEFAULT_STORE
+from harness.store.location import store_path
+
+PAGE = "report.html"
+
+
+def artifact_folder(store_url: str, sweep: str) -> Path:
+    """Pages and logs of a sweep lie beside a file store; where the default one would be for a server.
+
+    Raises :class:`UsageError` where that folder is a symbolic link to another place.
+    """
+    try:
+        return path_inside((store_path(store_url) or Path(DEFAULT_STORE)).parent, file_stem(sweep))
+    except UnsafeName as problem:
+        raise UsageError(f"sweep {sweep}: {problem}") from None
+
+
+def default_page(store_url: str, sweep: str) -> Path:
+    return artifact_folder(store_url, sweep) / PAGE
+
+
+@contextmanager
+def held_folder(folder: Path, sweep: str) -> Iterator[None]:
+    """A context that creates the folder of a sweep, and holds it: while one process runs a sweep, no other runs or
+    deletes it. A folder that stays empty is removed.
+
+    Raises:
+        StoreError: It can't be created.
+        UsageError: Another process holds it.
+    """
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(folder_lock(folder))
+        except FolderHeld:
+            raise UsageError(f"sweep {sweep}: another process runs or deletes it; wait for its end") from None
+        except OSError as problem:
+            message = f"cannot be written ({problem.strerror}); make it writable, or name another store with --store"
+            raise StoreError(f"folder {folder}: {message}") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def folder_is_held(folder: Path) -> bool:
+    """Whether a process of this machine runs or deletes the sweep of a folder."""
+    if not folder.is_dir():
+        return False
+    try:
+        with folder_lock(folder):
+            return False
+    except FolderHeld:
+        return True
+    except OSError:  # it can't even be read
+        return False
