@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.host.paths import from_home
 from harness.errors import OutputError
 
 SIGNATURE_BYTES = 2**16
@@ -55,6 +56,14 @@ class OutputFile:
 
     def error(self, problem: str) -> OutputError:
         return OutputError(f"{self.option} {self.path}: {problem}")
+
+
+def named_file(option: str, text: str) -> Path:
+    """The file that an option names. Raises :class:`OutputError` where a path would not show that it names none."""
+    if text in ("", "-") or text.endswith(("/", "/.", "/..")):
+        what = {"": "names nothing", "-": "is no file's name"}.get(text, "names a folder")
+        raise OutputError(f"{option} '{text}': {what}; name a file to write")
+    return from_home(text)
 
 
 def check_outputs(outputs: Sequence[OutputFile], store: Path | None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
-from harness.errors import EXIT_OK, EXIT_USAGE, OutputError
+from harness.errors import EXIT_OK, EXIT_USAGE
 from harness.store import STORE_VARIABLE
 from harness.streams import results
 
@@ -192,11 +192,8 @@ def output_path(option: str) -> Callable[[str], Path]:
     """The parser of an option that names a file to write. It sees what a path does not show: a slash at the end."""
 
     def parse(text: str) -> Path:
-        if text in ("", "-") or text.endswith(("/", "/.", "/..")):
-            what = {"": "names nothing", "-": "is no file's name"}.get(text, "names a folder")
-            raise OutputError(f"{option} '{text}': {what}; name a file to write")
-        from bench.host.paths import from_home
+        from harness.output_files import named_file
 
-        return from_home(text)
+        return named_file(option, text)
 
     return parse

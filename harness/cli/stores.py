@@ -13,7 +13,6 @@ from harness.cli.output import (
     PluginOption,
     StoreOption,
     VerbosityOption,
-    output_path,
     print_output,
     stderr_console,
 )
@@ -29,7 +28,10 @@ EXAMPLES = {
         "`python -m harness export --out steps.jsonl && "
         "extrap --json steps.jsonl --options allow_negative_exponents=True` — Extra-P, from 5 rank counts on, in an "
         "environment of its own (it needs NumPy 1); the option is for step times that fall, as under strong scaling\n\n"
-        "`python -m harness export --out trials.csv && python -m harness fit trials.csv`"
+        "`python -m harness export --out trials.csv && python -m harness fit trials.csv`\n\n"
+        "`python -m harness export --out /var/lib/node_exporter/scaling.prom` — for its textfile collector\n\n"
+        "`python -m harness export --format mlflow --out sqlite:///mlflow.db`\n\n"
+        "`python -m harness export --format tensorboard --out logs && tensorboard --logdir logs`"
     ),
     "ingest": (
         "Examples:\n\n`pytest benchmarks --benchmark-json one.json && python -m harness ingest one.json`\n\n"
@@ -54,17 +56,17 @@ def export(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
-            parser=output_path("--out"),
-            help="The file to write; default: text to standard output.",
+            metavar="PLACE",
+            help="The file to write; the folder of `tensorboard` and `wandb`; the tracking URI of `mlflow`. "
+            "Default: text to standard output.",
         ),
     ] = None,
     plugins: PluginOption = None,
     verbosity: VerbosityOption = None,
 ) -> int:
-    """Write stored trials as CSV, Parquet, pytest-benchmark JSON or Extra-P JSON Lines."""
+    """Write stored trials to a file (CSV, Parquet, OpenMetrics, …) or to an experiment tracker (MLflow, …)."""
     from harness.publish import export
     from harness.sweep.plugins import use_plugin_files
 

@@ -10,34 +10,32 @@ from statistics import median
 from rich.console import Console
 
 from bench.core.text import printable
-from bench.plugins.registry import load_plugins
 from harness.errors import UsageError, suggest_name
-from harness.output_files import OutputFile, check_outputs, write_output
+from harness.output_files import OutputFile, check_outputs, named_file, write_output
+from harness.publish.export_runs import export_runs, read_sweeps
 from harness.store.ledger import IngestedRun
 from harness.store.location import store_path
 from harness.store.opening import open_store
-from harness.store.store import Store, SweepInfo
 from harness.streams import results
-from harness.sweep.report import sweep_cells, sweep_facts
+from harness.sweep.report import sweep_facts
+from reports.formats.cell_records import CellRecord, cell_record
 from reports.formats.console import print_line
 from reports.formats.exports import CannotExport, Export, Format, format_names, load_format
 from reports.formats.exports.pytest_benchmark import render_night
-from reports.formats.trial_rows import SweepTable, TrialRow, rows_of
+from reports.formats.trial_rows import SweepFacts, SweepTable, TrialRow, rows_of
 
 DEFAULT_FORMAT = "csv"
 INGESTED_FORMAT = "pytest-benchmark"
 
 
-def export(
-    sweeps: Sequence[str], store_url: str, wanted: str | None, out: Path | None, stderr_console: Console
-) -> None:
+def export(sweeps: Sequence[str], store_url: str, wanted: str | None, out: str | None, stderr_console: Console) -> None:
     """Write sweeps, or one night of ingested runs.
 
     Args:
         sweeps: Ids, or the name of a night; default: the latest sweep.
         store_url: The store.
         wanted: The name of a format; default: by the suffix of ``out``, else CSV.
-        out: The file; ``None``: standard output.
+        out: The file, folder, or place of a tracker; ``None``: standard output, or a tracker's own place.
         stderr_console: For what was left out, and notes.
 
     Raises:
@@ -45,6 +43,22 @@ def export(
     """
     name = choose_format(wanted, out)
     output_format = load_format(name)
+    if not isinstance(output_format, Format):
+        for line in export_runs(output_format, name, store_url, sweeps, out):
+            print_line(stderr_console, line)
+        return
+    file = None if out is None else named_file("--out", out)
+    _export_file(output_format, name, store_url, sweeps, file, stderr_console)
+
+
+def _export_file(
+    output_format: Format,
+    name: str,
+    store_url: str,
+    sweeps: Sequence[str],
+    out: Path | None,
+    stderr_console: Console,
+) -> None:
     if out is None and not output_format.text:
         raise UsageError(f"--format {name}: is not text; name a file with --out")
     output = None if out is None else OutputFile("--out", out, output_format.signature)
@@ -54,9 +68,10 @@ def export(
     if runs:
         exported, what = export_ingested(runs, name), f"{len(runs)} runs of {runs[0].night}"
     else:
-        table = read_table(store_url, sweeps)
+        table = read_table(store_url, sweeps, cells=output_format.needs_cells)
         exported = _rendered(output_format, table, name)
-        what = f"{len(table.rows)} rows of {', '.join(sweep.id for sweep in table.sweeps)}"
+        rows = f"{len(table.cells)} cells" if output_format.needs_cells else f"{len(table.rows)} rows"
+        what = f"{rows} of {', '.join(sweep.id for sweep in table.sweeps)}"
     if output is not None:
         write_output(output, exported.content)
     else:
@@ -77,27 +92,36 @@ def _rendered(output_format: Format, table: SweepTable, name: str) -> Export:
         raise UsageError(f"--format {name}: {problem}") from None
 
 
-def choose_format(wanted: str | None, out: Path | None) -> str:
+def choose_format(wanted: str | None, out: str | None) -> str:
     """The named format; else the only one with the file's suffix; else CSV. Raises :class:`UsageError`."""
     known = format_names()
     if wanted is not None:
         if wanted not in known:
             raise UsageError(f"--format {wanted}: unknown format{suggest_name(wanted, known)}")
         return wanted
-    suffix = out.suffix.lower() if out else ""
-    matching = [name for name in known if suffix in load_format(name).suffixes]
+    suffix = Path(out).suffix.lower() if out else ""
+    matching = [name for name in known if suffix in getattr(load_format(name), "suffixes", ())]
     return matching[0] if len(matching) == 1 else DEFAULT_FORMAT
 
 
-def read_table(store_url: str, wanted: Sequence[str]) -> SweepTable:
-    """The rows of the named sweeps in that order, each sweep once; default: the latest."""
-    store = open_store(store_url, create=False)
-    try:
-        infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
-        rows = tuple(row for info in infos.values() for row in _rows(store, info))
-    finally:
-        store.close()
-    return SweepTable(sweeps=tuple(sweep_facts(info) for info in infos.values()), rows=rows)
+def read_table(store_url: str, wanted: Sequence[str], *, cells: bool = False) -> SweepTable:
+    """The rows of the named sweeps in that order, each sweep once; default: the latest.
+
+    Args:
+        store_url: The store.
+        wanted: Ids of sweeps.
+        cells: Whether the table holds the cells too.
+    """
+    sweeps: list[SweepFacts] = []
+    rows: list[TrialRow] = []
+    records: list[CellRecord] = []
+    for sweep in read_sweeps(store_url, wanted):
+        facts = sweep_facts(sweep.info)
+        sweeps.append(facts)
+        rows += rows_of(facts, sweep.cells, sweep.trials)
+        if cells:
+            records += [cell_record(facts.id, cell) for cell in sweep.cells]
+    return SweepTable(sweeps=tuple(sweeps), rows=tuple(rows), cells=tuple(records))
 
 
 def _ingested_runs(store_url: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
@@ -128,12 +152,6 @@ def export_ingested(runs: Sequence[IngestedRun], name: str) -> Export:
         benchmarks.setdefault(run.benchmark, {})[run.run] = median(run.seconds)
     first, at = runs[0], min(run.at for run in runs)
     return render_night(benchmarks, first.place, first.commit, at, changed_files=first.changed_files)
-
-
-def _rows(store: Store, info: SweepInfo) -> Sequence[TrialRow]:
-    backends, workloads, _ = load_plugins()
-    trials = store.trials(info.id)
-    return tuple(rows_of(sweep_facts(info), sweep_cells(info, trials, backends, workloads), trials))
 
 
 def print_export(content: str) -> None:

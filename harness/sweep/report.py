@@ -121,11 +121,16 @@ def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
     return OutputFile(option, page or default, SIGNATURE, creates_folder=page is None)
 
 
-def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:
-    """Write the page of a sweep. Raises :class:`OutputError` where it can't be written."""
+def render_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> str:
+    """The page of a sweep."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     title = report_title(info.suite.name, findings.cells)
     origin = provenance(info, findings.cells, overheads_of(trials))
     raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)
-    write_output(output, render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks)))
+    return render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks))
+
+
+def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:
+    """Write the page of a sweep. Raises :class:`OutputError` where it can't be written."""
+    write_output(output, render_page(info, trials, findings))

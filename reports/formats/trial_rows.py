@@ -16,6 +16,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.device_busy import BUSY, HOST_BOUND_SHARE
 from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
+from reports.formats.cell_records import CellRecord
 from reports.formats.columns import Column
 
 NO_SCALING_CLAIM = frozenset({*flags.NO_SCALING_CLAIM, "injected"})
@@ -187,10 +188,12 @@ class TrialRow(FrozenModel):
 
 
 class SweepTable(FrozenModel):
-    """The exported table: the rows of one sweep or several, and the environments of the sweeps."""
+    """The exported table: the rows of one sweep or several, the environments of the sweeps, and their cells."""
 
     sweeps: tuple[SweepFacts, ...]
     rows: tuple[TrialRow, ...]
+    cells: tuple[CellRecord, ...] = ()
+    """Empty unless the format needs them."""
 
 
 def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -> Iterator[TrialRow]:

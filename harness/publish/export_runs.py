@@ -1,0 +1,123 @@
+"""Exports of sweep after sweep: a folder of files, or the runs of an experiment tracker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.core.records import Trial
+from bench.host.paths import from_home
+from bench.host.secrets import mask_secrets
+from bench.plugins.registry import load_plugins
+from harness.errors import UsageError
+from harness.output_files import OutputFile, check_outputs, write_output
+from harness.store.location import store_path
+from harness.store.opening import open_store
+from harness.store.store import SweepInfo
+from harness.sweep.report import render_page, sweep_cells, sweep_facts
+from reports.analysis.cells import Cell
+from reports.analysis.findings import analyse_cells
+from reports.formats.cell_records import CellRecord, TrialRecord, cell_record, trial_records
+from reports.formats.exports import AnyFormat, CannotExport, FolderFormat, Tracker
+from reports.formats.sweep_records import SweepRecord
+
+
+class StoredSweep(NamedTuple):
+    """A sweep with its trials and cells."""
+
+    info: SweepInfo
+    trials: list[Trial]
+    cells: tuple[Cell, ...]
+
+
+def read_sweeps(store_url: str, wanted: Sequence[str]) -> Iterator[StoredSweep]:
+    """The named sweeps in that order, each once; default: the latest. One is read after the other.
+
+    Raises:
+        StoreError: Before the first is read, if there is no such sweep.
+    """
+    backends, workloads, _ = load_plugins()
+    with closing(open_store(store_url, create=False)) as store:
+        infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
+        for info in infos.values():
+            trials = store.trials(info.id)
+            yield StoredSweep(info, trials, sweep_cells(info, trials, backends, workloads))
+
+
+def export_runs(
+    output_format: AnyFormat, name: str, store_url: str, sweeps: Sequence[str], out: str | None
+) -> Iterator[str]:
+    """Write sweeps to a folder or to a tracker; yields lines for people.
+
+    Args:
+        output_format: The format.
+        name: Its name.
+        store_url: The store.
+        sweeps: Ids; default: the latest sweep.
+        out: The folder, or the place of the tracker.
+
+    Raises:
+        HarnessError: What can be known beforehand, before anything is written.
+    """
+    written: list[str] = []
+    records = _records(store_url, sweeps, written)
+    try:
+        if isinstance(output_format, FolderFormat):
+            if out is None:
+                raise UsageError(f"--format {name}: writes a folder; name it with --out")
+            files = _write_folder(output_format, records, from_home(out), store_url)
+            yield f"{name}: {files} files of {', '.join(written)} → {out}"
+        elif isinstance(output_format, Tracker):
+            place = out or os.environ.get(output_format.variable or "")
+            if not place:
+                or_variable = f", or set {output_format.variable}" if output_format.variable else ""
+                raise UsageError(f"--format {name}: name {output_format.out} with --out{or_variable}")
+            tracked = output_format.write(records, place)
+            yield from (f"note: {note}" for note in tracked.notes)
+            counts = f"{tracked.written} runs written, {tracked.unchanged} unchanged"
+            yield f"{name}: {counts}, of {', '.join(written)} → {mask_secrets(place)}"
+        else:
+            raise UsageError(f"--format {name}: is of no known kind of format; update its plugin")
+    except CannotExport as problem:
+        raise UsageError(f"--format {name}: {mask_secrets(str(problem))}") from None
+
+
+def _write_folder(output_format: FolderFormat, records: Iterable[SweepRecord], folder: Path, store_url: str) -> int:
+    """Write the files of a format into a folder, which is created; other files there stay. Returns their number."""
+    count = 0
+    for file in output_format.files(records):
+        output = OutputFile("--out", folder / file.path, output_format.signature, creates_folder=True)
+        check_outputs([output], store_path(store_url))
+        write_output(output, file.content)
+        count += 1
+    return count
+
+
+def _records(store_url: str, wanted: Sequence[str], read: list[str]) -> Iterator[SweepRecord]:
+    """The named sweeps as records, one after the other; ``read`` takes their ids."""
+    for sweep in read_sweeps(store_url, wanted):
+        read.append(sweep.info.id)
+        yield _record(sweep)
+
+
+def _record(sweep: StoredSweep) -> SweepRecord:
+    info, trials, cells = sweep
+    trials_by_key: dict[str, list[Trial]] = {}
+    for trial in trials:
+        trials_by_key.setdefault(trial.case.key, []).append(trial)
+    cells_by_key = {cell.case.key: cell for cell in cells}
+
+    def trials_of(record: CellRecord) -> Iterator[TrialRecord]:
+        key = record.case.key
+        return trial_records(cells_by_key[key], trials_by_key.get(key, ()))
+
+    return SweepRecord(
+        facts=sweep_facts(info),
+        title=info.suite.name,
+        cells=tuple(cell_record(info.id, cell) for cell in cells),
+        trials=trials_of,
+        page=lambda: render_page(info, trials, analyse_cells(cells)),
+    )
