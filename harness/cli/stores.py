@@ -35,7 +35,9 @@ EXAMPLES = {
     ),
     "ingest": (
         "Examples:\n\n`pytest benchmarks --benchmark-json one.json && python -m harness ingest one.json`\n\n"
-        "`python -m harness ingest runs/*.json --night 2026-11-21`"
+        "`python -m harness ingest runs/*.json --night 2026-11-21`\n\n"
+        "`hyperfine --export-json now.json ./train.sh && python -m harness ingest now.json`\n\n"
+        "`python -m harness ingest train.log --pattern '(?P<ms>[0-9.]+) ms/step'`"
     ),
     "merge": (
         "Examples:\n\n`python -m harness merge artifact/results.sqlite`\n\n"
@@ -78,7 +80,7 @@ def export(
 def ingest(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE ...", parser=from_home, help="JSON files of pytest-benchmark, one for each run."),
+        typer.Argument(metavar="FILE ...", parser=from_home, help="Files of results, of one tool or of several."),
     ],
     store: StoreOption = DEFAULT_STORE,
     night: Annotated[
@@ -86,21 +88,35 @@ def ingest(
         typer.Option(metavar="LABEL", help="The night that the runs belong to; default: each file's day (UTC)."),
     ] = None,
     importer: Annotated[
-        str, typer.Option("--from", metavar="NAME", help="The importer that reads the files (see `list`).")
-    ] = "pytest-benchmark",
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="The importer that reads the files (see `list`); default: each file's, by its beginning.",
+        ),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="For lines of training logs: a named group s, ms, us or per_s is the number; groups step and name, "
+            "where there are any, say whose.",
+        ),
+    ] = None,
     plugins: PluginOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:
-    """Read pytest-benchmark results into the store.
+    """Read results of other tools into the store.
 
-    They become series that `check` judges like those of sweeps.
+    They become series that `check` judges like those of sweeps. Known are files of pytest-benchmark, pyperf, asv,
+    hyperfine, Google Benchmark and nccl-tests, and logs of torchtitan and Megatron-LM.
     """
     from harness.importers.ingest import ingest
     from harness.sweep.plugins import use_plugin_files
 
     use_plugin_files(plugins or ())
-    return print_output(ingest(files, store, night, importer), as_json=as_json)
+    return print_output(ingest(files, store, night, importer, pattern), as_json=as_json)
 
 
 def merge(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from rich.console import Console
 from bench.core.text import printable
 from bench.plugins.registry import UnknownPlugin
 from harness.errors import UsageError, suggest_name
-from harness.importers import IMPORTERS
+from harness.importers import IMPORTERS, FileRuns
+from harness.importers.detection import find_importer
+from harness.importers.log_lines import parse_pattern, read_log
 from harness.importers.pytest_benchmark import MEDIAN_ONLY
 from harness.planning.environment import MACHINE_VARIABLE
 from harness.store.dates import date_problem, parse_moment
@@ -23,7 +26,7 @@ from harness.store.opening import open_store
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
 
-DEFAULT_IMPORTER = "pytest-benchmark"
+ReadFile = Callable[[Path, str | None], Sequence[IngestedRun] | FileRuns]
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,18 @@ class IngestResult:
             print_line(console, f"note: {note}", "yellow")
 
 
-def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: str = DEFAULT_IMPORTER) -> IngestResult:
+def ingest(
+    files: Sequence[Path], store_url: str, night: str | None, importer: str | None = None, pattern: str | None = None
+) -> IngestResult:
     """Store the runs of all files, or of none.
 
     Args:
-        files: Files of one tool.
+        files: Files of one tool, or of several.
         store_url: A SQLite file or a database URL; made where it is absent.
         night: The label of the runs' night; ``None``: the day of each file (UTC). A label that is a date stands for a
             file's own date where that cannot be true.
-        importer: The name of the importer that reads them.
+        importer: The name of the importer that reads them; ``None``: each file's own, by its beginning.
+        pattern: A regular expression for the lines of training logs, instead of an importer.
 
     Raises:
         UsageError: Before anything is written.
@@ -63,17 +69,28 @@ def ingest(files: Sequence[Path], store_url: str, night: str | None, importer: s
         raise UsageError("--night: is empty; name the night, or leave --night out")
     if night is not None and night != printable(night):
         raise UsageError(f"--night {night}: holds a character that is not shown; choose another name")
-    try:
-        read_file = IMPORTERS.load(importer).read
-    except UnknownPlugin as problem:
-        raise UsageError(f"--from {importer}: unknown importer{suggest_name(importer, problem.known)}") from None
-    read = {path: read_file(path, night) for path in dict.fromkeys(files)}
-    runs = [_dated(run, path, night) for path, some in read.items() for run in some]
+    if importer is not None and pattern is not None:
+        raise UsageError("--pattern: reads logs without an importer; leave --from out")
+    read_pattern = None if pattern is None else partial(read_log, pattern=parse_pattern(pattern))
+    read: dict[Path, FileRuns] = {}
+    for path in dict.fromkeys(files):
+        read_file: ReadFile = read_pattern or _reader(importer or find_importer(path))
+        found = read_file(path, night)
+        read[path] = found if isinstance(found, FileRuns) else FileRuns(found)
+    runs = [_dated(run, path, night) for path, some in read.items() for run in some.runs]
+    notes = tuple(note for some in read.values() for note in some.notes)
     machine = os.environ.get(MACHINE_VARIABLE)
     named = [run.model_copy(update={"place": {**run.place, "host": machine}}) for run in runs] if machine else runs
     with closing(open_store(store_url, create=True)) as store:
         result = _store_runs(store.ledger, named)
-    return replace(result, notes=(*result.notes, *_renamed_notes(runs, machine)))
+    return replace(result, notes=(*notes, *result.notes, *_renamed_notes(runs, machine)))
+
+
+def _reader(importer: str) -> ReadFile:
+    try:
+        return IMPORTERS.load(importer).read
+    except UnknownPlugin as problem:
+        raise UsageError(f"--from {importer}: unknown importer{suggest_name(importer, problem.known)}") from None
 
 
 def _dated(run: IngestedRun, path: Path, night: str | None) -> IngestedRun:

@@ -8,18 +8,18 @@ it.
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from harness.errors import UsageError
 from harness.importers import Importer
-from harness.importers.limits import read_json_file
+from harness.importers.documents import Section, read_document
 from reports.formats.exports.pytest_benchmark import MACHINE_FIELDS, RUN_NAMES, UNKNOWN
 
 if TYPE_CHECKING:
@@ -37,33 +37,27 @@ CPU_PATHS = (MACHINE_FIELDS["cpu"], ("cpu", "brand"), ("cpu", "hardware_raw"), (
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    """The parts of pytest-benchmark's file that are read; others are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class _Stats(_Section):
+class _Stats(Section):
     data: tuple[Seconds, ...] | None = Field(None, min_length=1)
     median: Seconds
 
 
-class _Extra(_Section):
+class _Extra(Section):
     runs: tuple[str, ...] | None = Field(None, alias=RUN_NAMES)
 
 
-class _Benchmark(_Section):
+class _Benchmark(Section):
     fullname: str = Field(min_length=1)
     extra_info: _Extra = _Extra()
     stats: _Stats
 
 
-class _Commit(_Section):
+class _Commit(Section):
     id: str | None = None
     dirty: bool | None = None
 
 
-class _File(_Section):
+class _File(Section):
     machine_info: dict[str, Any]
     commit_info: _Commit
     benchmarks: tuple[_Benchmark, ...] = Field(min_length=1)
@@ -72,15 +66,11 @@ class _File(_Section):
 
 def read_pytest_benchmark(path: Path, night: str | None = None) -> tuple[IngestedRun, ...]:
     """Read the runs in a file. ``night``: their label; default: the file's day (UTC). Raises :class:`UsageError`."""
-    content = read_json_file(path, REMEDY)
-    try:
-        file = _File.model_validate_json(content)
-    except ValidationError as problem:
-        raise UsageError(f"{path}: {_first_error(problem)}; {REMEDY}") from None
+    source, file = read_document(path, night, _File, "pytest-benchmark", REMEDY)
     (name, count), *_ = Counter(stable_name(benchmark.fullname) for benchmark in file.benchmarks).most_common(1)
     if count > 1:
         raise UsageError(f"{path}: holds {count} benchmarks named '{name}'; give each another name")
-    return tuple(_runs_of(path, file, hashlib.sha256(content).hexdigest()[:16], night))
+    return tuple(_runs_of(path, file, source.digest, night))
 
 
 def _runs_of(path: Path, file: _File, digest: str, night: str | None) -> Iterable[IngestedRun]:
@@ -156,14 +146,8 @@ def stable_name(fullname: str) -> str:
     return fullname if inside or not separator else f"{PureWindowsPath(file).name}::{test}"
 
 
-def _first_error(problem: ValidationError) -> str:
-    """The first error, with its place in the file."""
-    first = problem.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if not where:
-        return f"is no JSON of pytest-benchmark ({first['msg']})"
-    is_now = f", not {first['input']}" if isinstance(first["input"], float | int | str) else ""
-    return f"{where}: {first['msg']}{is_now}"
-
-
-IMPORTER = Importer("pytest-benchmark's JSON", read_pytest_benchmark)
+IMPORTER = Importer(
+    "pytest-benchmark's JSON",
+    read_pytest_benchmark,
+    signature=re.compile(rb'\A\s*\{.*"machine_info"\s*:', re.DOTALL),
+)

@@ -207,7 +207,8 @@ def test_what_is_wrong_inside_is_one_line_with_its_place(changed, tmp_path, caps
 def test_what_is_no_such_file_is_one_line(written, tmp_path, capsys, content):
     bad = tmp_path / "bad.json"
     bad.write_bytes(content)
-    assert main(["ingest", str(written[0]), str(bad), "--store", str(tmp_path / "r.sqlite")]) == 2
+    command = ["ingest", str(written[0]), str(bad), "--store", str(tmp_path / "r.sqlite"), "--from", "pytest-benchmark"]
+    assert main(command) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"error: {bad}: ")
     assert err.endswith("; write it again with `pytest --benchmark-json FILE`\n")
