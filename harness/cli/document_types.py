@@ -100,6 +100,7 @@ class CalibrationDocument(TypedDict):
 class FitDocument(TypedDict):
     curves: list[CurveFields]
     left_out: dict[str, int]
+    notes: list[str]
 
 
 class OptionFields(TypedDict):

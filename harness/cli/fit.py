@@ -17,8 +17,10 @@ EXAMPLES = {
     "fit": (
         "Examples:\n\n`python -m harness fit scaling.csv`\n\n"
         "`python -m harness fit scaling.csv --model usl --predict 64,1024 --json`\n\n"
-        "The file has the columns `ranks` (or `n`) and `throughput`; repeats are further rows, and a column `curve` "
-        "separates curves."
+        "`python -m harness fit times.csv --where model=gpt2 --by batch`\n\n"
+        "The file has a column `ranks` (or `n`, `world_size`, `gpus`, `nodes`) and one `throughput`, or `seconds` "
+        "(or `time_s`, `step_s`); repeats are further rows, and a column `curve` separates curves. Columns are "
+        "separated by commas, or by semicolons or tabs, where a number may have a decimal comma."
     )
 }
 
@@ -34,6 +36,11 @@ def fit(
         str | None,
         typer.Option(metavar="strong|weak", help="Overrides the file's column; weak: serial shares by Gustafson."),
     ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="COLUMN,...", help="Columns whose values separate curves.")] = None,
+    per_rank: Annotated[bool, typer.Option("--per-rank", help="The throughputs are those of a rank.")] = False,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:
@@ -42,7 +49,7 @@ def fit(
     Parameters have intervals, and flags name what makes a fit unreliable. A law that misses a measured rank count by
     more than 20 % predicts nothing; without --model, all other laws predict together.
     """
-    from harness.importers.throughput_csv import read_throughputs
+    from harness.importers.throughput_csv import RowChoice, parse_where, read_throughputs
     from harness.planning.flags import parse_rank_counts
     from reports.analysis.curve import fit_curve
     from reports.analysis.laws import ScalingLaw
@@ -53,12 +60,14 @@ def fit(
     _check_choice("method", method, get_args(FitMethod))
     if scaling is not None:
         _check_choice("scaling", scaling, get_args(Scaling))
-    rank_counts, table = parse_rank_counts(predict), read_throughputs(file)
+    rank_counts = parse_rank_counts(predict)
+    separating = tuple(name.strip().lower() for name in (by or "").split(",") if name.strip())
+    table = read_throughputs(file, RowChoice(parse_where(where or ()), separating, per_rank, scaling))
     curves = [
         fit_curve(name, by_ranks, model, method, rank_counts, scaling or ("weak" if name in table.weak else "strong"))  # type: ignore[arg-type]  # the names were checked above
         for name, by_ranks in table.throughputs.items()
     ]
-    return print_output(CurveFits(curves, table.left_out), as_json=as_json)
+    return print_output(CurveFits(curves, table.left_out, table.notes), as_json=as_json)
 
 
 def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ NOT_PLUGINS = frozenset(
         "night_csv",
         "night_order",
         "night_places",
+        "throughput_columns",
         "throughput_csv",
     }
 )

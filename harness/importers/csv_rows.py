@@ -32,8 +32,8 @@ class Column:
 
     name: str
     parse: Callable[[str], Any]
-    alias: str | None = None
-    """Another name for it."""
+    aliases: tuple[str, ...] = ()
+    """Other names for it: the first of them that a file has, where it has no column of this name."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class CsvSchema:
     columns: tuple[Column, ...]
     may_be_empty: bool = False
     """Whether there may be no rows below the column names."""
+    separators: str = ","
+    """What may separate columns. Where that is no comma, a number may have a decimal comma."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,12 +63,13 @@ class Row:
     path: Path
     line: int
     texts: dict[str, str]
+    separator: str = ","
 
     def parse(self, column: Column) -> Any:
         """The value of a column. Raises :class:`UsageError` with file, line and column."""
         text = self.texts[column.name]
         try:
-            return column.parse(text)
+            return column.parse(text if self.separator == "," else decimal_point(text, self.separator))
         except ValueError as problem:
             shown = f" '{text[:MAX_SHOWN]}'" if text else ""
             raise csv_error(self.path, self.line, f"{column.name}{shown} {problem}") from None
@@ -79,14 +82,15 @@ def read_rows(path: Path, schema: CsvSchema) -> Iterator[Row]:
     or fewer values than there are columns.
     """
     names = read_header(path, schema)
+    separator = find_separator(path, schema.separators)
     previous = 0
     try:
-        for line, cells in _lines(path):
+        for line, cells in _lines(path, separator):
             if previous:
                 if len(cells) != len(names):
                     raise _wrong_length(path, line, previous, cells, len(names))
                 values = (cell.strip() for cell in reversed(cells))
-                yield Row(path, line, dict(zip(reversed(names), values, strict=True)))
+                yield Row(path, line, dict(zip(reversed(names), values, strict=True)), separator)
             previous = line
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as problem:
         raise unreadable_error(path, problem) from None
@@ -101,25 +105,30 @@ def check_rows(path: Path, schema: CsvSchema) -> None:
 
 def read_header(path: Path, schema: CsvSchema) -> list[str]:
     """The names of all columns in lower case, aliases replaced. Raises :class:`UsageError` where one is missing."""
-    try:
-        check_table(path, compressed=is_gzip(path))
-        _, cells = next(_lines(path), (0, []))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as problem:
-        raise unreadable_error(path, problem) from None
-    names = [cell.strip().lower() for cell in cells]
-    needed = ", ".join(schema.names)
-    if not names:
-        raise csv_error(path, None, f"is empty; its first line names the columns {needed}")
-    if len(names) == 1 and (separator := next((mark for mark in ";\t|" if mark in names[0]), None)):
-        raise csv_error(path, 1, f"columns are separated by {separator!r}; separate them by commas")
+    names = read_names(path, schema)
     for column in schema.columns:
-        if column.name not in names and column.alias in names:
-            names[names.index(column.alias)] = column.name
+        if column.name not in names and (other := next((name for name in column.aliases if name in names), None)):
+            names[names.index(other)] = column.name
         if names.count(column.name) > 1:
             raise csv_error(path, 1, f"names the column '{column.name}' twice; rename or remove one")
         if column.name not in names:
             hint = _rename_hint(column.name, [name for name in names if name not in schema.names])
-            raise csv_error(path, 1, f"no column '{column.name}'{hint}; needed are {needed}")
+            raise csv_error(path, 1, f"no column '{column.name}'{hint}; needed are {', '.join(schema.names)}")
+    return names
+
+
+def read_names(path: Path, schema: CsvSchema) -> list[str]:
+    """The names of all columns in lower case, as the file has them. Raises :class:`UsageError` where there are none."""
+    try:
+        check_table(path, compressed=is_gzip(path))
+        _, cells = next(_lines(path, find_separator(path, schema.separators)), (0, []))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as problem:
+        raise unreadable_error(path, problem) from None
+    names = [cell.strip().lower() for cell in cells]
+    if not names:
+        raise csv_error(path, None, f"is empty; its first line names the columns {', '.join(schema.names)}")
+    if len(names) == 1 and (separator := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise csv_error(path, 1, f"columns are separated by {separator!r}; separate them by commas")
     return names
 
 
@@ -175,10 +184,38 @@ def is_gzip(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def find_separator(path: Path, separators: str) -> str:
+    """Which of several separators the first line has most of; the first of them where it has none.
+
+    Raises what reading the file raises.
+    """
+    if len(separators) == 1:
+        return separators
+    with open_text(path) as file:
+        head = next((line for line in file if line.strip()), "")
+    return max(separators, key=head.count)
+
+
+def decimal_point(text: str, separator: str) -> str:
+    """A number with a decimal comma as one with a decimal point.
+
+    Raises ``ValueError`` where the comma may as well separate thousands: columns that are separated by tabs come from
+    programs of either kind.
+    """
+    if "," not in text:
+        return text
+    if not re.fullmatch(r"[+-]?\d*,\d+([eE][+-]?\d+)?", text):
+        raise ValueError("has a comma and is no number with a decimal comma; write it as 1234.5")
+    if separator == "\t" and re.fullmatch(r"[+-]?\d{1,3},\d{3}", text):
+        raise ValueError("may be a decimal comma or one of thousands; write it with a decimal point or without a comma")
+    return text.replace(",", ".")
+
+
+def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The number of each line that is not blank, and its values."""
     with open_text(path) as file:
-        reader = csv.reader(file, skipinitialspace=True)
+        # A space after a tab is a tab's own: skipping it would swallow empty cells.
+        reader = csv.reader(file, delimiter=separator, skipinitialspace=separator != "\t")
         for cells in reader:
             if len(cells) > 1 or any(cell.strip() for cell in cells):
                 yield reader.line_num, cells

@@ -19,13 +19,18 @@ from reports.formats.documents import versioned
 
 @dataclass(frozen=True)
 class CurveFits:
-    """The curves of a table, and the number of its rows that were left out, by reason."""
+    """The curves of a table, the number of its rows that were left out, by reason, and notes on how it was read."""
 
     curves: Sequence[Curve]
     left_out: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        fields = {"curves": [curve_as_json(curve) for curve in self.curves], "left_out": self.left_out}
+        fields = {
+            "curves": [curve_as_json(curve) for curve in self.curves],
+            "left_out": self.left_out,
+            "notes": list(self.notes),
+        }
         return versioned("fit", fields)
 
     def print(self, console: Console) -> None:
@@ -34,6 +39,8 @@ class CurveFits:
         for reason, count in self.left_out.items():
             message = f"left out: {count} row{'s' * (count != 1)}: {reason}"
             print_line(console, message, "yellow")
+        for note in self.notes:
+            print_line(console, f"note: {note}", "yellow")
 
 
 def curve_as_json(curve: Curve) -> dict[str, Any]:

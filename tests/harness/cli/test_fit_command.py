@@ -116,3 +116,86 @@ def test_a_collective_is_left_out_and_counted(tmp_path, capsys):
     path = write(tmp_path, "unit,ranks,throughput\nsamples,1,10\nsamples,2,18\nbytes,2,100\n")
     assert main(["fit", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["left_out"] == {"a collective alone has no speed-up": 1}
+
+
+def fitted(capsys, *arguments):
+    assert main(["fit", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def points(curve):
+    return {point["ranks"]: point["throughput"]["value"] for point in curve["points"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gpus;seconds\n1;0,8\n2;0,5\n",
+        "gpus\tseconds\n1\t0,8\n2\t0,5\n",
+        "Nodes,Step_S\n1,0.8\n2,0.5\n",
+        'world_size;time_s\n1;"8e-1"\n2;5e-1\n',
+    ],
+)
+def test_seconds_gpus_nodes_and_the_separators_of_other_countries(tmp_path, capsys, text):
+    document = fitted(capsys, write(tmp_path, text))
+    assert points(document["curves"][0]) == {1: pytest.approx(1.25), 2: pytest.approx(2.0)}
+    assert "throughput is 1 ÷ seconds" in document["notes"][0]
+
+
+def test_under_weak_scaling_each_rank_does_its_share(tmp_path, capsys):
+    path = write(tmp_path, "gpus,seconds\n1,0.5\n4,0.625\n")
+    assert points(fitted(capsys, path, "--scaling", "weak")["curves"][0]) == {
+        1: pytest.approx(2),
+        4: pytest.approx(6.4),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gpus\tthroughput\n1\t1,234\n", ":2: throughput '1,234' may be a decimal comma or one of thousands"),
+        ("gpus;throughput\n1;1.234,5\n", ":2: throughput '1.234,5' has a comma and is no number with a decimal comma"),
+        ("gpus,nodes,seconds\n8,1,9\n8,2,5\n", ":1: the rank count is 8 in every row, and 'nodes' varies"),
+        (
+            "gpus,batch,throughput\n1,32,9\n2,32,17\n1,64,10\n2,64,19\n",
+            ":1: column 'batch' looks like a group (32, 64)",
+        ),
+    ],
+)
+def test_what_may_mean_two_things_is_refused(tmp_path, capsys, text, said):
+    path = write(tmp_path, text)
+    assert main(["fit", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}{said}" in err
+    assert err.count("\n") == 1
+
+
+GROUPED = "gpus,batch,trial,loss,throughput\n" + "".join(
+    f"{gpus},{batch},{trial},{gpus * trial / 7},{batch * gpus}\n"
+    for gpus in (1, 2, 4)
+    for batch in (32, 64)
+    for trial in (1, 2)
+)
+
+
+def test_a_group_is_chosen_or_separated_and_repeats_are_pooled(tmp_path, capsys):
+    path = write(tmp_path, GROUPED)
+    chosen = fitted(capsys, path, "--where", "batch=64")
+    assert points(chosen["curves"][0]) == {1: 64, 2: 128, 4: 256}
+    assert chosen["curves"][0]["points"][0]["throughput"]["n"] == 2
+    assert chosen["left_out"] == {"batch is not 64": 6}
+    assert chosen["notes"] == ["ignored columns: trial, loss"]
+    separated = fitted(capsys, path, "--by", "batch")
+    assert [curve["curve"] for curve in separated["curves"]] == ["batch=32", "batch=64"]
+    assert main(["fit", str(path), "--by", "bach"]) == 2
+    assert "no column 'bach' for --by; did you mean 'batch'?" in capsys.readouterr().err
+    assert main(["fit", str(path), "--where", "batch"]) == 2
+    assert "--where batch: expected COLUMN=VALUE" in capsys.readouterr().err
+
+
+def test_numbers_of_a_rank_are_hinted_at_and_multiplied(tmp_path, capsys):
+    path = write(tmp_path, "gpus,throughput\n1,100\n2,98\n8,95\n")
+    assert "if it is a rank's, give --per-rank" in fitted(capsys, path)["notes"][0]
+    multiplied = fitted(capsys, path, "--per-rank")
+    assert points(multiplied["curves"][0]) == {1: 100, 2: 196, 8: 760}
+    assert multiplied["notes"] == []
