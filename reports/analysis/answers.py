@@ -229,9 +229,9 @@ def _largest_loss(cell: Cell) -> tuple[Cause | None, str | None]:
     term = max(losses, key=lambda name: losses[name])
     share = losses[term]
     if share < MIN_SHARE:
-        return None, f"no loss takes {MIN_SHARE * 100:.0f} % of a step at {cell.labels.ranks}"
+        return None, f"no loss takes {formatting.share(MIN_SHARE)} of a step at {cell.labels.ranks}"
     name = TERM_TITLES[term]
-    sentence = f"{name} takes {share * 100:.0f} % of a step of {cell.labels.backend_at_ranks}"
+    sentence = f"{name} takes {formatting.share(share)} of a step of {cell.labels.backend_at_ranks}"
     return Cause(name=name, share=share, ranks=cell.case.ranks, backend=cell.labels.backend, sentence=sentence), None
 
 
@@ -240,14 +240,16 @@ def _law_cause(bottleneck: Bottleneck, cells: Sequence[Cell]) -> tuple[Cause | N
     name = max(shares, key=lambda part: shares[part])
     backend, ranks = cells[-1].labels.backend, bottleneck.case.ranks
     if shares[name] < MIN_SHARE:
-        return None, f"by the fitted law no loss takes {MIN_SHARE * 100:.0f} % at {formatting.ranks(ranks)}"
-    sentence = f"{name} takes {shares[name] * 100:.0f} % of the fitted time of {backend} at {formatting.ranks(ranks)}"
+        return None, f"by the fitted law no loss takes {formatting.share(MIN_SHARE)} at {formatting.ranks(ranks)}"
+    sentence = (
+        f"{name} takes {formatting.share(shares[name])} of the fitted time of {backend} at {formatting.ranks(ranks)}"
+    )
     return Cause(name=name, share=shares[name], ranks=ranks, backend=backend, sentence=sentence), None
 
 
 def _host_bound(cell: Cell, share: float) -> Cause:
     where = cell.labels.backend_at_ranks
-    sentence = f"the GPU waits for launches by the host for {share * 100:.0f} % of a step of {where}"
+    sentence = f"the GPU waits for launches by the host for {formatting.share(share)} of a step of {where}"
     name = "launches by the host"
     return Cause(name=name, share=share, ranks=cell.case.ranks, backend=cell.labels.backend, sentence=sentence)
 

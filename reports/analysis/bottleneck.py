@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from bench.core.case import Case
+from reports.analysis import formatting
 from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cell_details import Decomposition
 from reports.analysis.cells import Cell
@@ -194,7 +195,7 @@ def _at_power_limit(cell: Cell) -> tuple[str, ...]:
     """How long a GPU was at its power limit; nothing where that was short or is unknown."""
     shares = [reading.estimate for reading in cell.usage if reading.name == "gpu_power_capped" and reading.estimate]
     capped = shares[0].value if shares else 0.0
-    return (f"a GPU at its power limit for {capped:.0%} of the window",) if capped > MIN_SHARE else ()
+    return (f"a GPU at its power limit for {formatting.share(capped)} of the window",) if capped > MIN_SHARE else ()
 
 
 def limiting_term(shares: Mapping[str, float], slower: float | None, host_bound: float | None = None) -> str:

@@ -11,7 +11,7 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.core.records import Link
 from bench.host.links import UNSHAPED
-from reports.analysis.formatting import estimate, nodes, number, rank_count, ranks
+from reports.analysis.formatting import estimate, nodes, number, rank_count, ranks, share
 from reports.analysis.placement import Place, Placement
 from reports.analysis.program_titles import is_program, program_options, program_title
 from reports.analysis.stats import Estimate
@@ -156,9 +156,9 @@ def link_summary(link: Link) -> str:
     """``1 Gbit/s links: 119 MB/s of payload each way at once (95 % of the rate), round trip 15.0 µs``"""
     target_bytes_s, achieved = link.wanted_bytes_s, link.achieved_bytes_s
     rate = estimate(Estimate(value=achieved, low=None, high=None, n=1, unit="B/s"))
-    share = f" ({100 * achieved / target_bytes_s:.0f} % of the rate)" if target_bytes_s else ""
+    of_target = f" ({share(achieved / target_bytes_s)} of the rate)" if target_bytes_s else ""
     return (
-        f"{net_title(link.net)}: {rate} of payload each way at once{share}, "
+        f"{net_title(link.net)}: {rate} of payload each way at once{of_target}, "
         f"round trip {number(link.round_trip_s * 1e6)} µs"
     )
 

@@ -16,6 +16,7 @@ from bench.core.nccl_report import NcclReport
 from bench.core.records import DECOMPOSITION, Condition, Link, Outcome, RankFailure, Trial
 from bench.core.same_work import SameWork
 from bench.core.update_timing import UpdateTiming
+from reports.analysis import formatting
 from reports.analysis.case_titles import CaseLabels, case_labels, with_batch
 from reports.analysis.cell_details import (
     Coverage,
@@ -38,8 +39,6 @@ from reports.analysis.conditions import missing_reason
 from reports.analysis.device_busy import BUSY
 from reports.analysis.energy_errors import EnergyError, worst_errors
 from reports.analysis.flags import cell_flags, claim_problem, is_collective, is_other_scaling
-from reports.analysis.formatting import duration_estimate, percent
-from reports.analysis.formatting import estimate as estimate_text
 from reports.analysis.launch_bound import LaunchBound, find_launch_bound
 from reports.analysis.nccl_paths import nccl_of
 from reports.analysis.placement import curve_family, exceeds_cores, hosts_of, share_a_gpu
@@ -166,10 +165,10 @@ def _cell_labels(fields: Mapping[str, Any]) -> CellLabels:
     """From the fields of a cell."""
     return CellLabels(
         **case_labels(fields["case"]).model_dump(),
-        throughput=estimate_text(fields["throughput"]),
-        step=duration_estimate(fields["step_s"]),
-        speedup=estimate_text(fields["speedup"]),
-        efficiency=percent(fields["efficiency"]),
+        throughput=formatting.estimate(fields["throughput"]),
+        step=formatting.duration_estimate(fields["step_s"]),
+        speedup=formatting.speedup(fields["speedup"]),
+        efficiency=formatting.efficiency(fields["efficiency"]),
         flags=", ".join(fields["flags"]) or "–",
     )
 

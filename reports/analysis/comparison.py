@@ -19,7 +19,7 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome
 from reports.analysis.case_titles import CaseFinding
 from reports.analysis.cells import Cell, CellLabels
-from reports.analysis.stats import Estimate, ratio
+from reports.analysis.stats import Estimate, is_baseline, ratio
 
 Direction = Literal["faster", "slower", "unclear", "unknown"]
 """``unclear``: the interval includes 1; ``unknown``: there is no interval."""
@@ -203,7 +203,6 @@ class NightComparison(FrozenModel):
 
 def night_cell(cell: Cell) -> NightCell:
     """The part of a cell that a night keeps."""
-    by_definition = cell.efficiency is not None and cell.efficiency.value == 1 and cell.efficiency.low is None
     return NightCell(
         case=cell.case,
         labels=cell.labels,
@@ -211,7 +210,7 @@ def night_cell(cell: Cell) -> NightCell:
         reason=cell.reason,
         throughput=cell.throughput,
         rates=cell.rates,
-        efficiency=None if by_definition else cell.efficiency,
+        efficiency=None if is_baseline(cell.efficiency) else cell.efficiency,
         message_bytes=max((message.message_bytes for message in cell.messages), default=None),
     )
 

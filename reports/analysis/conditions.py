@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from bench.core.case import REPLAY_PREFIX
 from bench.core.records import Condition, RankRecord
 from bench.core.telemetry import HOST, LIVE, NodeTelemetry
+from reports.analysis import formatting
 from reports.analysis.gpu_processes import foreign_gpu_processes
 from reports.analysis.telemetry import gpus_in_use, node_labels, ranks_by_node
 from reports.analysis.telemetry_window import TelemetryWindow
@@ -143,7 +144,7 @@ def _gpu_conditions(view: TelemetryWindow, name: str, device: str) -> Iterator[C
     ):
         share = view.growth(device, counter) / view.window_s
         if share > MAX_THROTTLED_SHARE:
-            yield Condition(name=flag, seen=f"{name}: {cause} {share:.0%} of the time", serious=True)
+            yield Condition(name=flag, seen=f"{name}: {cause} {formatting.share(share)} of the time", serious=True)
     for counter, flag, what in (
         ("xid_errors", "gpu_xid", "Xid errors"),
         ("double_bit_errors", "gpu_memory_errors", "double-bit memory errors"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.analysis import changes, formatting
 from reports.analysis.law_selection import Rates, points_of, residuals
 from reports.analysis.laws import MIN_RANK_COUNTS
 from reports.analysis.scaling import TRUSTED_FROM, CannotFit, Fit, fit
@@ -42,12 +43,12 @@ def find_fit_flags(rates: Rates, fit_result: Fit) -> dict[str, str]:
         flags["few_points"] = f"three parameters fitted to {len(counts)} rank counts: read their intervals"
     worst_at, worst = max(residuals(rates, fit_result).items(), key=lambda item: abs(item[1]))
     if abs(worst) > MISFIT_FROM:
-        flags["misfit"] = f"{worst:+.0%} off the fitted law at {worst_at} rank{'s' * (worst_at != 1)}"
+        flags["misfit"] = f"{changes.multiple(worst)} off the fitted law at {formatting.ranks(worst_at)}"
     if fit_result.at_bound:
         flags["at_bound"] = f"the fit of {' and '.join(fit_result.at_bound)} ended at a bound of its range"
     if fit_result.peak_ranks is not None and fit_result.peak_ranks > counts[-1]:
         flags["extrapolated_peak"] = (
-            f"the peak at {fit_result.peak_ranks:.0f} ranks is extrapolated from at most {counts[-1]}"
+            f"the peak at {formatting.ranks(round(fit_result.peak_ranks))} is extrapolated from at most {counts[-1]}"
         )
     return flags | _outlier(rates, counts, fit_result)
 
@@ -56,7 +57,8 @@ def _superlinear(rates: Rates, counts: Sequence[int]) -> dict[str, str]:
     for ranks in counts[1:]:
         efficiency = ratio(rates[ranks], rates[counts[0]], factor=counts[0] / ranks, unit="1")
         if efficiency.value > 1 + SUPERLINEAR_BY and (efficiency.low is None or efficiency.low > 1):
-            return {"superlinear": f"efficiency {efficiency.value:.0%} at {ranks} ranks: caching or an unfair baseline"}
+            reached = formatting.share(efficiency.value)
+            return {"superlinear": f"efficiency {reached} at {ranks} ranks: caching or an unfair baseline"}
     return {}
 
 
@@ -65,7 +67,7 @@ def _retrograde(rates: Rates, counts: Sequence[int]) -> dict[str, str]:
     for ranks in counts[:-1]:
         kept = ratio(rates[last], rates[ranks])
         if kept.value < 1 - RETROGRADE_BY and (kept.high is None or kept.high < 1):
-            return {"retrograde": f"{last} ranks give {kept.value:.0%} of the throughput of {ranks}"}
+            return {"retrograde": f"{last} ranks give {formatting.share(kept.value)} of the throughput of {ranks}"}
     return {}
 
 
@@ -86,5 +88,7 @@ def _outlier(rates: Rates, counts: Sequence[int], fit_result: Fit) -> dict[str, 
         # At the ends the fit to the other points extrapolates.
         allowed = OUTLIER_AT_THE_END_FROM if ranks in (counts[0], counts[-1]) else OUTLIER_FROM
         if abs(deviation) > allowed and abs(deviation) > OUTLIER_FACTOR * rest:
-            return {"outlier": f"{ranks} ranks are {deviation:+.0%} off a fit to all other points"}
+            are = "is" if ranks == 1 else "are"
+            off = f"{changes.multiple(deviation)} off a fit to all other points"
+            return {"outlier": f"{formatting.ranks(ranks)} {are} {off}"}
     return {}

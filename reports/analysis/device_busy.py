@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from bench.core.records import DEVICE_BUSY, RankRecord, Reading
 from bench.core.step_measures import QueuedSteps
+from reports.analysis import changes
 from reports.analysis.conditions import missing_reason
 
 BUSY, BUSY_SHARE, HOST_BOUND_SHARE = "device_busy", "device_busy_share", "host_bound_share"
@@ -87,6 +88,8 @@ def unknown_reason(ranks: Sequence[RankRecord], step_s: float) -> str | None:
     """Why the device time of a step is unknown where it was to be measured."""
     measured = _measured_time(ranks, step_s)
     if measured is not None and measured.host_bound_share < -MAX_NOISE:
-        return f"disturbed: queued steps took {1 - measured.host_bound_share:.2g} times as long as those beside them"
+        return (
+            f"disturbed: queued steps took {changes.factor(1 - measured.host_bound_share)} as long as those beside them"
+        )
     impossible = next((rank.queued_steps_reason for rank in ranks if rank.queued_steps_reason), None)
     return impossible or missing_reason(ranks, DEVICE_BUSY)

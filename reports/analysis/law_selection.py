@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+from reports.analysis import formatting
 from reports.analysis.laws import MIN_RANK_COUNTS, ScalingLaw
 from reports.analysis.scaling import CannotFit, Fit, FitMethod, fit
 from reports.analysis.stats import estimate
@@ -50,10 +51,10 @@ def miss_text(rates: Rates, fit_result: Fit) -> str | None:
     ranks, miss = largest_miss(rates, fit_result)
     if abs(miss) <= math.log1p(MAX_MISS):
         return None
-    where = f"{ranks} rank{'s' * (ranks != 1)}"
+    where = formatting.ranks(ranks)
     if miss > 0:
-        return f"{fit_result.model} is {math.expm1(miss):.1%} above what was measured at {where}"
-    return f"what was measured at {where} is {math.expm1(-miss):.1%} above {fit_result.model}"
+        return f"{fit_result.model} is {formatting.share(math.expm1(miss), 1)} above what was measured at {where}"
+    return f"what was measured at {where} is {formatting.share(math.expm1(-miss), 1)} above {fit_result.model}"
 
 
 def describing_laws(rates: Rates, method: FitMethod = "log") -> dict[ScalingLaw, Fit]:
@@ -75,7 +76,7 @@ def describing_laws(rates: Rates, method: FitMethod = "log") -> dict[ScalingLaw,
     laws = {law: fit_result for law, fit_result in fits.items() if miss_text(rates, fit_result) is None}
     if not laws:
         closest = min(fits.values(), key=lambda fit_result: abs(largest_miss(rates, fit_result)[1]))
-        raise NoLaw(f"no scaling law is within {MAX_MISS:.0%} of the curve: {miss_text(rates, closest)}")
+        raise NoLaw(f"no scaling law is within {formatting.share(MAX_MISS)} of the curve: {miss_text(rates, closest)}")
     return laws
 
 

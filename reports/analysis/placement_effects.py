@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from reports.analysis import formatting
 from reports.analysis.case_titles import CaseFinding, CaseLabels, net_title
 from reports.analysis.cells import Cell, CellLabels
 from reports.analysis.placement import Placement, curve_family, placement_of
@@ -126,7 +127,7 @@ def _across(cell: Cell, ranks_on_node: int, single_node: dict[int, Cell]) -> tup
 
 
 def _not_measured(count: int) -> str:
-    return f"{count} rank{'s' * (count != 1)} on one node {'were' if count != 1 else 'was'} not measured"
+    return f"{formatting.ranks(count)} on one node {'were' if count != 1 else 'was'} not measured"
 
 
 def _packings(cells: Sequence[Cell]) -> Iterator[Packing]:

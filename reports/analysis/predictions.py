@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from reports.analysis import changes, formatting
 from reports.analysis.backtest import (
     MIN_RANK_COUNTS_FOR_LAW,
     STEP_MODEL,
@@ -216,7 +217,8 @@ def _predict_sharded_curve(
 
 
 def _misfit_reason(model: StepModel) -> str:
-    return f"the step model's throughput is off by {model.largest_miss:+.0%} at {model.missed_ranks} ranks"
+    miss = changes.signed_percent(model.largest_miss, 0)
+    return f"the step model's throughput is off by {miss} at {formatting.ranks(model.missed_ranks)}"
 
 
 def _predict_curve(

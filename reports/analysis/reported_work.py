@@ -21,6 +21,7 @@ from bench.core.records import RankRecord, Trial
 from bench.core.reported import Reported
 from bench.core.same_work import SameWork
 from bench.plugins.backend import FLOAT32_TOLERANCE, ROUNDING
+from reports.analysis import formatting
 from reports.analysis.formatting import ranks as rank_count
 
 COMPARED_STEPS = 16
@@ -74,7 +75,7 @@ def compare_reported(own: Sequence[Trial], curve: Sequence[Sequence[Trial]]) -> 
             return SameWork(
                 verdict="unproven",
                 reason=f"trials of {rank_count(ranks)} differ among themselves ({spread.quantity} by "
-                f"{spread.value:.2g}): give the program a seed (torch.manual_seed)",
+                f"{formatting.small(spread.value)}): give the program a seed (torch.manual_seed)",
             )
     if case.ranks == base.ranks:
         return SameWork(verdict="same", reason=REFERENCE)
@@ -84,11 +85,13 @@ def compare_reported(own: Sequence[Trial], curve: Sequence[Sequence[Trial]]) -> 
     fields = {"deviation": worst.value, "tolerance": tolerance, "label": label, "quantity": worst.quantity}
     if worst.value <= tolerance:
         return SameWork(verdict="same", **fields)
-    reason = f"{worst.quantity} deviates by {worst.value:.2g} from {rank_count(base.ranks)}"
+    reason = f"{worst.quantity} deviates by {formatting.small(worst.value)} from {rank_count(base.ranks)}"
     if len(own) == len(reference) == 1:
         unknown = f"{reason}, and one trial of each does not tell other work from other random numbers: --repeats 2"
         return SameWork(verdict="unproven", reason=unknown, **fields)
-    return SameWork(verdict="different", reason=f"{reason}, above the tolerance of {tolerance:.3g}", **fields)
+    return SameWork(
+        verdict="different", reason=f"{reason}, above the tolerance of {formatting.small(tolerance)}", **fields
+    )
 
 
 def mean_losses(records: Sequence[RankRecord]) -> dict[int, float]:

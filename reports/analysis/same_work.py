@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bench.core.records import RankRecord
 from bench.core.same_work import Reference, SameWork, Tolerance, WorkProof
+from reports.analysis import formatting
 from reports.analysis.reported_work import judge_reported
 
 DIFFERENT_WORK = "not the same work"
@@ -119,8 +120,8 @@ def _exceeds_tolerance(worst: Deviation) -> str | None:
     if worst.excess <= 1:
         return None
     return (
-        f"{worst.quantity}: deviates by {worst.value:.2g} from a single process, above the tolerance of "
-        f"{worst.tolerance:.3g}"
+        f"{worst.quantity}: deviates by {formatting.small(worst.value)} from a single process, above the tolerance of "
+        f"{formatting.small(worst.tolerance)}"
     )
 
 

@@ -129,7 +129,7 @@ def _unclear_bar(known: _Known) -> str | None:
     low, high = known.value.low, known.value.high
     if known.source == "predicted" or low is None or high is None or not low < EFFICIENCY_BAR < high:
         return None
-    return f"the interval at {formatting.ranks(known.ranks)} includes {EFFICIENCY_BAR * 100:.0f} %"
+    return f"the interval at {formatting.ranks(known.ranks)} includes {formatting.share(EFFICIENCY_BAR)}"
 
 
 def _without_end(last: _Known, prediction: CurvePrediction | None) -> RanksReached:

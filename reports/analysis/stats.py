@@ -28,6 +28,11 @@ class Estimate(FrozenModel):
     unit: str
 
 
+def is_baseline(value: Estimate | None) -> bool:
+    """Whether a speed-up or an efficiency is 1 by definition, of a rank count compared with itself."""
+    return value is not None and value.value == 1 and value.low is None
+
+
 @lru_cache(maxsize=256)
 def student_t(degrees_of_freedom: float) -> float:
     """The two-sided 95 % quantile of Student's t."""

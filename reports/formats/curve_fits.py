@@ -12,9 +12,11 @@ from rich.text import Text
 from bench.core.text import printable
 from reports.analysis import formatting
 from reports.analysis.curve import Curve
-from reports.analysis.scaling import Parameter
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
+
+MIN_WEIGHT = 0.005
+"""The weight of a law in a prediction below which it is not named."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class CurveFits:
         for curve in self.curves:
             _print_curve(curve, console)
         for reason, count in self.left_out.items():
-            message = f"left out: {count} row{'s' * (count != 1)}: {reason}"
+            message = f"left out: {formatting.counted(count, 'row')}: {reason}"
             print_line(console, message, "yellow")
         for note in self.notes:
             print_line(console, f"note: {note}", "yellow")
@@ -96,8 +98,8 @@ def _print_curve(curve: Curve, console: Console) -> None:
             str(point.ranks),
             formatting.estimate(point.throughput, unit=False),
             "–" if point.modelled is None else formatting.number(point.modelled),
-            formatting.estimate(point.speedup),
-            formatting.percent(point.efficiency),
+            formatting.speedup(point.speedup),
+            formatting.efficiency(point.efficiency),
             formatting.percent(point.gustafson if weak else point.karp_flatt),
         )
     for prediction in curve.predictions:
@@ -105,8 +107,11 @@ def _print_curve(curve: Curve, console: Console) -> None:
         table.add_row(str(prediction.ranks), f"predicted, {kind}", formatting.prediction(prediction), "", "", "")
     console.print(table)
     if len(curve.prediction_weights) > 1:
-        shares = {law: f"{weight:.0%}" for law, weight in curve.prediction_weights.items()}
-        parts = (f"{formatting.model_title(law)} {share}" for law, share in shares.items() if share != "0%")
+        parts = (
+            f"{formatting.model_title(law)} {formatting.share(weight)}"
+            for law, weight in curve.prediction_weights.items()
+            if weight >= MIN_WEIGHT
+        )
         print_line(console, f"predicted by {', '.join(parts)}")
     if curve.model is not None and curve.prediction_reason is not None:
         print_line(console, curve.prediction_reason, "yellow")
@@ -119,21 +124,14 @@ def _print_curve(curve: Curve, console: Console) -> None:
 def _sentence(curve: Curve) -> str:
     if curve.model is None or curve.gamma is None or curve.sigma is None or curve.kappa is None:
         return f"no model: {curve.reason}"
-    parts = [
-        f"{curve.model} by {curve.method}: γ = {formatting.number(curve.gamma.value)}{_interval_text(curve.gamma, 1)}"
-    ]
+    parts = [f"{curve.model} by {curve.method}: γ = {formatting.parameter(curve.gamma)}"]
     if curve.model != "linear":
-        parts.append(f"σ = {100 * curve.sigma.value:.2g} %{_interval_text(curve.sigma, 100)}")
+        parts.append(f"σ = {formatting.parameter_percent(curve.sigma)}")
     if curve.model == "usl":
-        parts.append(f"κ = {100 * curve.kappa.value:.2g} %{_interval_text(curve.kappa, 100)}")
+        parts.append(f"κ = {formatting.parameter_percent(curve.kappa)}")
     if curve.peak_ranks is not None and curve.peak_throughput is not None:
-        parts.append(f"highest at {curve.peak_ranks:.0f} ranks with {formatting.number(curve.peak_throughput)}")
+        peak = formatting.ranks(round(curve.peak_ranks))
+        parts.append(f"highest at {peak} with {formatting.number(curve.peak_throughput)}")
     elif curve.limit is not None:
         parts.append(f"never above {formatting.number(curve.limit)}")
     return ", ".join(parts)
-
-
-def _interval_text(parameter: Parameter, factor: float) -> str:
-    if parameter.low is None or parameter.high is None:
-        return ""
-    return f" ({formatting.number(factor * parameter.low)}–{formatting.number(factor * parameter.high)})"

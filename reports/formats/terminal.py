@@ -65,7 +65,7 @@ def same_work(cell: Cell) -> str:
     proof = cell.same_work
     if proof is None:
         return "–"
-    return proof.verdict if proof.deviation is None else f"{proof.verdict} ({proof.deviation:.0e})"
+    return proof.verdict if proof.deviation is None else f"{proof.verdict} ({formatting.small(proof.deviation)})"
 
 
 MAX_COLUMNS = 8

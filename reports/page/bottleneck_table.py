@@ -82,4 +82,4 @@ STEP_NOTE = (
 
 
 def _share(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else formatting.share(share)

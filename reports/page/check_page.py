@@ -184,13 +184,13 @@ def _night_note(night_point: NightPoint) -> str:
 def _metric_value(series: Nights, logs: Sequence[float]) -> str:
     """In the unit of the metric; throughput, of samples or of bytes, has none."""
     if series.metric in SHARE_METRICS:
-        return f"{100 * median(logs):.1f} %"
+        return numbers.share(median(logs), 1)
     value = math.exp(median(logs) * (-1 if series.more_is_better else 1))
-    forms = {"memory": f"{numbers.quantity(value, 'B')}", "energy": f"{numbers.number(value)} J"}
+    forms = {"memory": numbers.quantity(value, "B"), "energy": numbers.quantity(value, "J")}
     of_metric: dict[Metric, str] = {
         "step": numbers.duration(value),
         "throughput": numbers.number(value),
-        "efficiency": f"{100 * value:.1f} %",
+        "efficiency": numbers.share(value, 1),
     }
     return of_metric.get(series.metric) or forms[series.metric]
 

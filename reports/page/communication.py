@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reports.analysis import case_titles, formatting
+from reports.analysis import case_titles, changes, formatting
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.communication_paths import CommunicationPath, FittedExchange
 from reports.analysis.layered_allreduce import Misfit
@@ -64,7 +64,7 @@ def operation_table(models: Sequence[OperationModel]) -> Table:
                 else (
                     formatting.latency(model.latency_s),
                     formatting.bandwidth(model.byte_s),
-                    f"{100 * (model.misfit or 0):+.0f} %",
+                    changes.signed_percent(model.misfit or 0, 0),
                 )
             ),
         )
@@ -86,13 +86,14 @@ def _model_columns(exchange: FittedExchange) -> tuple[str, str, str, str]:
     model = exchange.model
     where = f"{formatting.ranks(model.misfit_ranks)}, {formatting.message_size(int(model.misfit_bytes))}"
     algorithm = f"{model.algorithm}, assumed" if model.assumed else model.algorithm
-    return algorithm, *alpha_beta(model), f"{100 * model.misfit:+.0f} % at {where}"
+    return algorithm, *alpha_beta(model), f"{changes.signed_percent(model.misfit, 0)} at {where}"
 
 
 def _link_share(exchange: FittedExchange) -> str:
     if exchange.bus_bandwidth is None or exchange.link_bytes_s is None:
         return "–"
-    return f"{exchange.bus_bandwidth / exchange.link_bytes_s:.0%} of {formatting.byte_rate(exchange.link_bytes_s)}"
+    share = formatting.share(exchange.bus_bandwidth / exchange.link_bytes_s)
+    return f"{share} of {formatting.byte_rate(exchange.link_bytes_s)}"
 
 
 def layered_table(paths: Paths) -> Table:
@@ -113,7 +114,7 @@ def layered_table(paths: Paths) -> Table:
                     measured,
                     algorithm,
                     path.layered.source,
-                    f"{100 * misfit.typical:.0f} %",
+                    formatting.share(misfit.typical),
                     _largest_misfit(misfit),
                     selected,
                 )
@@ -138,7 +139,7 @@ def backtest_table(paths: Paths) -> Table:
             backtest.model,
             rank_counts_text(backtest.smaller),
             f"{backtest.ranks} on {formatting.nodes(backtest.nodes)}",
-            f"{100 * backtest.misfit.typical:.0f} %",
+            formatting.share(backtest.misfit.typical),
             _largest_misfit(backtest.misfit),
         )
         for path in paths.values()
@@ -154,7 +155,7 @@ def backtest_table(paths: Paths) -> Table:
 
 def _largest_misfit(misfit: Misfit) -> str:
     where = f"{formatting.ranks(misfit.ranks)}, {formatting.message_size(int(misfit.message_bytes))}"
-    return f"{100 * misfit.largest:+.0f} % at {where}"
+    return f"{changes.signed_percent(misfit.largest, 0)} at {where}"
 
 
 def rank_counts_text(ranks: tuple[int, ...]) -> str:

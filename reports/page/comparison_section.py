@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+from reports.analysis import changes, formatting
 from reports.analysis.comparison import Change, Comparison
 from reports.page.elements import Section, Table
 
@@ -24,9 +26,9 @@ def comparison_sentence(comparison: Comparison) -> str:
         return f"{comparison.other} and {comparison.first} have no case in common; they are shown side by side."
     known = [change for change in comparison.changes if change.direction != "unknown"]
     parts = [
-        f"{kind} in {len(changes)} of {len(comparison.changes)} cells ({_largest_changes(changes)})"
+        f"{kind} in {len(clear)} of {formatting.counted(len(comparison.changes), 'cell')} ({_largest_changes(clear)})"
         for kind in ("slower", "faster")
-        if (changes := [change for change in known if change.direction == kind])
+        if (clear := [change for change in known if change.direction == kind])
     ]
     unclear_count = sum(change.direction == "unclear" for change in known)
     if unclear_count:
@@ -37,27 +39,17 @@ def comparison_sentence(comparison: Comparison) -> str:
     return f"{comparison.other} against {comparison.first}: {'; '.join(parts)}."
 
 
-def _largest_changes(changes: Sequence[Change]) -> str:
+def _largest_changes(clear: Sequence[Change]) -> str:
     """The largest changes first."""
-    ranked = sorted(changes, key=lambda change: abs(_relative_change(change)), reverse=True)
-    named = [f"{change.after.labels.title} {_percent(change)}" for change in ranked[:MAX_NAMED]]
+    ranked = sorted(clear, key=lambda change: abs(_relative_change(change)), reverse=True)
+    named = [f"{change.after.labels.title} {changes.change(change.ratio)}" for change in ranked[:MAX_NAMED]]
     more = len(ranked) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
 def _relative_change(change: Change) -> float:
-    return change.ratio.value - 1 if change.ratio else 0.0
-
-
-def _percent(change: Change) -> str:
-    """``−12.1 % (−14.0 to −10.2)``"""
-    ratio = change.ratio
-    if ratio is None:
-        return "–"
-    span = ""
-    if ratio.low is not None and ratio.high is not None:
-        span = f" ({100 * ratio.low - 100:+.1f} to {100 * ratio.high - 100:+.1f})"
-    return f"{100 * ratio.value - 100:+.1f} %{span}"
+    """On a scale on which 2× slower and 2× faster are equally large."""
+    return math.log(change.ratio.value) if change.ratio else 0.0
 
 
 def _table(comparison: Comparison) -> Table:
@@ -67,13 +59,13 @@ def _table(comparison: Comparison) -> Table:
             _backends(comparison, change),
             change.after.labels.rank_count,
             change.after.labels.scaling,
-            _percent(change),
+            changes.change(change.ratio),
             change.reason or change.direction,
         )
         for change in comparison.changes
     )
     note = (
-        f"Only in {comparison.first}: {comparison.only_first} cells; "
+        f"Only in {comparison.first}: {formatting.counted(comparison.only_first, 'cell')}; "
         f"only in {comparison.other}: {comparison.only_other}."
     )
     header = (

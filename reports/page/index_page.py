@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from reports.analysis import formatting
 from reports.analysis.comparison import (
     Night,
     NightComparison,
@@ -33,7 +34,7 @@ def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
     labels = dict(zip((night.sweep for night in nights), short_dates(nights), strict=True))
     sweeps = _sweeps_table(nights, reference, labels)
     return Page(
-        title=f"Trend over {len(nights)} sweep{'s' * (len(nights) != 1)}",
+        title=f"Trend over {formatting.counted(len(nights), 'sweep')}",
         answers=tuple(_answers(nights, last, first, labels)),
         warnings=tuple(_warnings(nights[-1], reference, labels, unfinished)),
         sections=(
@@ -90,7 +91,7 @@ def _comparison_answer(what: str, compared: NightComparison, labels: dict[str, s
 
 
 def _cell_count(count: int) -> str:
-    return f"{count} cell{'s' * (count != 1)}"
+    return formatting.counted(count, "cell")
 
 
 def _warnings(newest: Night, reference: Night, labels: dict[str, str], unfinished: Sequence[str]) -> Iterator[str]:
@@ -201,12 +202,7 @@ def _outcomes(night: Night) -> str:
 
 def _overhead(value: Estimate | None) -> str:
     """The overhead of measuring; ``value``: throughput with it ÷ without."""
-    if value is None:
-        return "not measured"
-    span = ""
-    if value.low is not None and value.high is not None:
-        span = f" ({100 - 100 * value.high:.1f} to {100 - 100 * value.low:.1f})"
-    return f"{100 - 100 * value.value:.1f} %{span}"
+    return "not measured" if value is None else formatting.overhead(value)
 
 
 def _sweep_note(night: Night, reference: Night, label: str) -> str:

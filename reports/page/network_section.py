@@ -82,7 +82,7 @@ def compact_network_table(cells: Sequence[CellOverLink]) -> Table:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else formatting.share(value)
 
 
 def _predicted_step(cell: CellOverLink) -> str:

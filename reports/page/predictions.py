@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
 from reports.analysis.backtest import Backtest
 from reports.analysis.communication_paths import LinkSpec
 from reports.analysis.findings import Findings
@@ -103,7 +103,7 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         fixed = sum(inputs.own.fixed_s.values()) + inputs.own.handling_s
         step_backtest = next((backtest for backtest in curve.backtests if backtest.kind == "step"), None)
         error = (
-            f"{100 * step_backtest.error:+.1f} % at {formatting.ranks(step_backtest.prediction.ranks)}"
+            f"{changes.signed_percent(step_backtest.error)} at {formatting.ranks(step_backtest.prediction.ranks)}"
             if step_backtest
             else "–"
         )
@@ -117,7 +117,7 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
                 *communication.alpha_beta(inputs.across),
                 layered,
                 f"{formatting.duration(alone.total_s)}, {formatting.duration(fixed)} of it fixed",
-                f"{100 * (curve.misfit or 0):.1f} %",
+                formatting.share(curve.misfit or 0, 1),
                 error,
             )
         )
@@ -181,7 +181,7 @@ def _backtest_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             str(backtest.prediction.ranks),
             formatting.prediction(backtest.prediction),
             formatting.estimate(backtest.measured),
-            f"{100 * backtest.error:+.1f} %",
+            changes.multiple(backtest.error),
             _interval_verdict(backtest),
         )
         for curve in curve_predictions
@@ -215,10 +215,10 @@ def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
             curve.labels.curve,
             str(step.ranks),
             *(
-                f"{formatting.number(seconds * 1e3)} ms"
+                formatting.duration(seconds)
                 for seconds in (step.compute_s, step.exposed_s, step.modelled_s, step.measured_s)
             ),
-            f"{100 * step.error:+.1f} %",
+            changes.multiple(step.error),
         )
         for curve in curve_predictions
         for step in curve.explained

@@ -43,8 +43,8 @@ def whole_runs_table(cells: Sequence[Cell]) -> Table:
             cell.labels.title,
             formatting.estimate(whole.time_to_end_s),
             formatting.estimate(whole.startup_s),
-            f"{whole.steps.value:,.0f}",
-            f"{formatting.estimate(whole.checkpoint_s)} in {whole.checkpoints.value:,.0f}",
+            formatting.whole(whole.steps.value),
+            f"{formatting.estimate(whole.checkpoint_s)} in {formatting.whole(whole.checkpoints.value)}",
             formatting.estimate(whole.evaluation_s),
             formatting.percent(whole.goodput),
         )

@@ -81,7 +81,7 @@ def _error_texts(name: str, cell: Cell) -> tuple[str, str]:
 
 
 def _share_text(share: float | None) -> str:
-    return "–" if share is None else f"±{100 * share:.2g} %"
+    return "–" if share is None else f"±{formatting.small_share(share)}"
 
 
 def _unknown_rows(cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:

@@ -35,13 +35,13 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
                 _utilization(roofline.mfu),
                 _utilization(roofline.hfu),
                 _utilization(roofline.own_mfu),
-                _with_prefix(roofline.flops, "FLOP"),
-                _with_prefix(roofline.bytes_moved, "B"),
+                formatting.quantity(roofline.flops, "FLOP"),
+                formatting.quantity(roofline.bytes_moved, "B"),
                 formatting.number(roofline.intensity),
                 roofline.dtype,
-                _with_prefix(roofline.peak_flop_s, "FLOP/s"),
-                _with_prefix(roofline.peak_bytes_s, "B/s"),
-                _with_prefix(roofline.attainable_flop_s, "FLOP/s"),
+                formatting.quantity(roofline.peak_flop_s, "FLOP/s"),
+                formatting.quantity(roofline.peak_bytes_s, "B/s"),
+                formatting.quantity(roofline.attainable_flop_s, "FLOP/s"),
                 roofline.bound,
                 _utilization(roofline.reached_share),
             )
@@ -86,7 +86,7 @@ def peaks_table(cells: Sequence[Cell]) -> Table:
                 (
                     cell.labels.ranks,
                     dtype,
-                    _with_prefix(peak.flop_s, "FLOP/s") if peak.flop_s else f"unknown: {peak.reason}",
+                    formatting.quantity(peak.flop_s, "FLOP/s") if peak.flop_s else f"unknown: {peak.reason}",
                     f"{formatting.number(peak.flop_s / reference)}×" if peak.flop_s and reference else "–",
                     *(_limits(roofline) if peak is own else ("–", "–")),
                 ),
@@ -137,7 +137,7 @@ def roofline_figures(cells: Sequence[Cell], styles: Mapping[str, SeriesStyle]) -
             cell.labels.title,
             formatting.number(roofline.intensity),
             *(
-                _with_prefix(value / cell.case.ranks, "FLOP/s")
+                formatting.quantity(value / cell.case.ranks, "FLOP/s")
                 for value in (roofline.reached_flop_s.value, roofline.attainable_flop_s, roofline.peak_flop_s)
             ),
         )
@@ -197,17 +197,11 @@ def _caption(shown: Sequence[tuple[Cell, Roofline]]) -> str:
     )
 
 
-def _with_prefix(value: float, unit: str) -> str:
-    """``101 GFLOP/s``"""
-    digits = formatting.number(value).rstrip("kMGT")
-    return f"{digits} {formatting.number(value).removeprefix(digits)}{unit}"
-
-
 def _utilization(value: Estimate | None) -> str:
-    """``61.8 % (58.3–65.5)``; ``0.056 %``, as small models reach."""
+    """``61.8 % (58.3–65.5 %)``; ``0.056 %``, as small models reach."""
     if value is None:
         return "–"
     span = ""
     if value.low is not None and value.high is not None:
-        span = f" ({formatting.number(100 * value.low)}–{formatting.number(100 * value.high)})"
+        span = f" ({formatting.number(100 * value.low)}–{formatting.number(100 * value.high)} %)"
     return f"{formatting.number(100 * value.value)} %{span}"

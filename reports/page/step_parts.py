@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
 from reports.analysis.bottleneck import (
     EXPOSED,
     SLOWER,
@@ -103,18 +103,11 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         )
         for cause in LOSS_CAUSES
     )
-    rows = tuple(
-        (
-            name,
-            *(f"{100 * loss_by_cell[id(cell)][cause]:.1f} %" for cause in LOSS_CAUSES),
-            f"{100 * sum(loss_by_cell[id(cell)].values()):.1f} %",
-        )
-        for name, cell in zip(names, shown, strict=True)
-    )
+    rows = tuple((name, *_loss_texts(loss_by_cell[id(cell)])) for name, cell in zip(names, shown, strict=True))
     worst = max(shown, key=lambda cell: sum(loss_by_cell[id(cell)].values()))
     caption = (
         f"The largest loss: {worst.labels.backend_at_ranks}, "
-        f"{100 * sum(loss_by_cell[id(worst)].values()):.0f} % of its "
+        f"{formatting.share(sum(loss_by_cell[id(worst)].values()))} of its "
         "step. Each layer is a cause; a bar is 1 − global efficiency."
     )
     table = Table(
@@ -135,3 +128,9 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         percent=True,
         wide=True,
     )
+
+
+def _loss_texts(losses: Mapping[str, float]) -> tuple[str, ...]:
+    """The loss of each cause, and their sum."""
+    shares, total = changes.parts_of_total([losses[cause] for cause in LOSS_CAUSES], decimals=1)
+    return *shares, total

@@ -143,5 +143,5 @@ def _slowest_caption(shown: Sequence[RankSteps], titles: Sequence[str]) -> str:
 
 def _rank_spread(cell: Cell) -> str:
     slow, quick = (pick(cell.step_times, key=lambda times: times.median_s) for pick in (max, min))
-    more = 100 * (slow.median_s / quick.median_s - 1)
-    return f"{cell.labels.backend} rank {slow.rank}, {more:.1f} % above rank {quick.rank}"
+    more = formatting.share(slow.median_s / quick.median_s - 1, 1)
+    return f"{cell.labels.backend} rank {slow.rank}, {more} above rank {quick.rank}"

@@ -54,7 +54,7 @@ def loss_summary(cell: Cell) -> str:
     if cell.decomposition is None or cell.case.ranks < 2:
         return ""
     losses = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
-    return ", ".join(f"{TERM_TITLES[cause]} {share * 100:.0f} %" for cause, share in losses if share >= MIN_SHARE)
+    return ", ".join(f"{TERM_TITLES[cause]} {formatting.share(share)}" for cause, share in losses if share >= MIN_SHARE)
 
 
 MAX_TIED = 3
@@ -118,7 +118,8 @@ def outcome_counts(groups: Sequence[CellGroup]) -> str:
         for outcome in ("ok", "failed", "timeout", "invalid", "skipped")
     }
     outcome_text = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items() if count)
-    return f"{len(groups):,} workloads, {len(cells):,} cells: {outcome_text}. The overview has a row for each workload."
+    counts = f"{formatting.counted(len(groups), 'workload')}, {formatting.counted(len(cells), 'cell')}"
+    return f"{counts}: {outcome_text}. The overview has a row for each workload."
 
 
 def overview(groups: Sequence[CellGroup]) -> Section:
@@ -200,6 +201,6 @@ def _condition_lines(cells: Sequence[Cell]) -> list[str]:
     lines = []
     for name, group in cells_by_problem.items():
         seen = next(condition.seen for condition in group[0].conditions if condition.name == name)
-        count = f"{len(group)} cell{'s' * (len(group) != 1)}"
+        count = formatting.counted(len(group), "cell")
         lines.append(f"{name} in {count}: {seen} ({group[0].labels.title}); {remedy(name)}")
     return lines

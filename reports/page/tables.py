@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.core.case import Case
 from bench.core.records import CHECKPOINT_READINGS
-from reports.analysis import case_titles, formatting
+from reports.analysis import case_titles, changes, formatting
 from reports.analysis import flags as meaning
 from reports.analysis.cell_details import STEP_PARTS
 from reports.analysis.cells import Cell
@@ -66,7 +66,8 @@ def same_work_table(cells: Sequence[Cell]) -> Table:
         elif proof.verdict == "different":
             shown = f"DIFFERENT: {proof.reason}"
         else:
-            shown = f"same, {proof.deviation:.1e} of {proof.tolerance:.2g} allowed ({proof.label})"
+            allowed = "" if proof.tolerance is None else f" of {formatting.small(proof.tolerance)} allowed"
+            shown = f"same, {formatting.small(proof.deviation)}{allowed} ({proof.label})"
         rows.setdefault(row, {})[cell.case.ranks] = shown
     return Table(
         "Same work: largest deviation from a single process, and the verdict",
@@ -92,10 +93,10 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         parts = (formatting.duration_estimate(decomposition.parts_s.get(part)) for part in STEP_PARTS)
         shares = (decomposition.load_balance, decomposition.communication_efficiency, decomposition.parallel_efficiency)
         stragglers_text = ", ".join(
-            f"rank {straggler.rank} by {formatting.number(straggler.delay_s * 1e3)} ms"
+            f"rank {straggler.rank} by {formatting.duration(straggler.delay_s)}"
             for straggler in decomposition.stragglers
         )
-        unexplained = "–" if decomposition.unexplained is None else f"{100 * decomposition.unexplained:+.1f} %"
+        unexplained = "–" if decomposition.unexplained is None else changes.signed_percent(decomposition.unexplained)
         rows.append(
             (
                 cell.labels.title,

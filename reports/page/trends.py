@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
 from reports.analysis.comparison import Night, NightCell, NightChange, NightComparison
 from reports.analysis.flags import claim_problem
 from reports.analysis.units import join_units
@@ -25,10 +25,11 @@ def sweep_span(comparisons: NightComparison, labels: dict[str, str]) -> str:
 
 
 def change_text(change: NightChange) -> str:
-    """``0.903× (0.880–0.926), slower``"""
-    low, high = change.ratio.low, change.ratio.high
-    span = "from one trial" if low is None or high is None else f"{low:.3f}–{high:.3f}"
-    return f"{change.ratio.value:.3f}× ({span}), {clear_direction(change)}"
+    """``-9.7 % (-12.0 to -7.4 %), slower``; ``17× slower (12–25×)``"""
+    shown = changes.change(change.ratio)
+    single = ", from one trial" if change.ratio.low is None or change.ratio.high is None else ""
+    direction = clear_direction(change)
+    return f"{shown}{single}" if direction in shown else f"{shown}{single}, {direction}"
 
 
 def clear_direction(change: NightChange) -> str:

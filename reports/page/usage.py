@@ -61,7 +61,7 @@ def _shown(reading: ReadingCell | None) -> str:
 
 
 def _coverage(cell: Cell) -> str:
-    return f"{cell.coverage.samples}, {cell.coverage.share * 100:.0f} %" if cell.coverage else "none"
+    return f"{cell.coverage.samples}, {formatting.share(cell.coverage.share)}" if cell.coverage else "none"
 
 
 def _unknown_text(by_cell: Sequence[ReadingsByName]) -> str:

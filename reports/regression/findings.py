@@ -150,5 +150,6 @@ def _ranks(members: Sequence[SubjectVerdict]) -> tuple[int, ...]:
 def _location(members: Sequence[SubjectVerdict]) -> str:
     names = dict.fromkeys(wording.split_name(wording.display_name(verdict.name))[0] for _, verdict in members)
     counts = _ranks(members)
-    at = f" at {', '.join(map(str, counts))} rank{'s' * (counts != (1,))}" if "/ranks=" in members[0][1].name else ""
+    noun = "rank" if counts == (1,) else "ranks"
+    at = f" at {', '.join(map(str, counts))} {noun}" if "/ranks=" in members[0][1].name else ""
     return f"{', '.join(names)}{at}"

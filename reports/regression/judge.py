@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from reports.analysis import formatting
 from reports.regression.paired_test import Decision, confirm
 from reports.regression.ratios import SCALING_METRICS, check_ratio, since_change_of_base, speeds_of
 from reports.regression.rule import RULE, Rule
@@ -69,7 +70,7 @@ def _without_screen(draft: Verdict, item: MetricSeries, decision: Decision, rule
     assert item.newest is not None
     if any(night.level < item.newest.level for night in item.past) and len(item.past) >= rule.least_nights:
         return draft.model_copy(update={"status": "new", "reason": "first night at a new level"})
-    count = f"{len(item.past)} comparable night{'s' * (len(item.past) != 1)}"
+    count = formatting.counted(len(item.past), "comparable night")
     if len(item.past) < rule.least_nights:
         too_few = f"{count}; {rule.least_nights} are needed"
         return (
@@ -100,7 +101,7 @@ def is_unmistakable(verdict: Verdict, rule: Rule) -> bool:
 
 def _paired_verdict(draft: Verdict, item: MetricSeries, decision: Decision, suspicion: str) -> Verdict:
     """The verdict on a suspect by its pairs."""
-    pairs = f"{decision.used} pair{'s' * (decision.used != 1)}"
+    pairs = formatting.counted(decision.used, "pair")
     status, reason = {
         "slower": ("regressed", f"confirmed by {pairs}; {suspicion}"),
         "faster": ("improved", f"better in {pairs}; {suspicion}"),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from reports.analysis import formatting
 from reports.regression import wording
 from reports.regression.subjects import Subject
 from reports.regression.values import Metric, MetricSeries, Status, Verdict
@@ -47,7 +48,7 @@ class Speed:
     def title(self) -> str:
         """``1 rank: throughput``"""
         name = wording.METRIC_WORDING[self.verdict.metric].title
-        return f"{self.ranks} rank{'s' * (self.ranks != 1)}: {name}"
+        return f"{formatting.ranks(self.ranks)}: {name}"
 
 
 Speeds = Mapping[str, Speed]

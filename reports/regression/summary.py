@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.core.text import one_line
+from reports.analysis import formatting
 from reports.regression import wording
 from reports.regression.values import WORST_FIRST, Judgement, Status, Verdict
 
@@ -75,7 +76,7 @@ def title(judgement: Judgement) -> str:
 def headline(judgement: Judgement) -> str:
     """The verdict in a sentence, without a full stop.
 
-    ``1 of 54 series regressed: mlp/ddp-gloo lost 10.4 % (8.9–11.8) of its throughput; 50 passed, 3 could not be
+    ``1 of 54 series regressed: mlp/ddp-gloo lost 10.4 % (8.9–11.8 %) of its throughput; 50 passed, 3 could not be
     judged``
     """
     counts, total = _counts(judgement), len(judgement.verdicts)
@@ -100,7 +101,7 @@ def subtitle(judgement: Judgement) -> str:
     commit = f"commit {one_line(judgement.commit, 13)}" if judgement.commit else ""
     if judgement.base_commit:
         commit = f"{commit or 'commit unknown'} against {one_line(judgement.base_commit, 13)}"
-    trials = f"{judgement.trials:,} trials" if judgement.trials else ""
+    trials = formatting.counted(judgement.trials, "trial") if judgement.trials else ""
     if judgement.extra_trials:
         trials = ", ".join(filter(None, (trials, f"{judgement.extra_trials:,} more for pairs")))
     began = (judgement.started_at or "")[:16].replace("T", " ")
@@ -211,7 +212,7 @@ def _example(judgement: Judgement, group: _StatusGroup) -> str:
         return "there are too few earlier nights"
     findings = [finding for finding in judgement.findings if finding.status in group.statuses]
     if findings:
-        more = f"; and {len(findings) - 1} more such finding{'s' * (len(findings) != 2)}" if len(findings) > 1 else ""
+        more = f"; and {formatting.counted(len(findings) - 1, 'more such finding')}" if len(findings) > 1 else ""
         return one_line(findings[0].said, 300).rstrip(".") + more
     verdicts: list[Verdict] = [verdict for verdict in judgement.verdicts if verdict.status in group.statuses]
     more = f"; and {len(verdicts) - 1:,} more" if len(verdicts) > 1 else ""

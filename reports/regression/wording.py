@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.core.text import one_line
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
+from reports.analysis.stats import Estimate
 from reports.regression.values import SHARE_METRICS, Assurance, Finding, FindingKind, Metric, Verdict
 
 RANKS = re.compile(r"/ranks=([0-9]{1,7})(?![0-9])")
@@ -119,18 +120,13 @@ def label_within_curve(verdict: Verdict) -> str:
 
 
 def change_text(percent: float | None, low: float | None, high: float | None, metric: Metric | None = None) -> str:
-    """``+10.4 % (+8.9 to +11.8)``, for a share ``+4.0 points (…)``; ``–`` where the change is unknown."""
-    unit = change_unit(metric)
+    """``+10.4 % (+8.9 to +11.8 %)``, beyond 2× ``×17 (×12 to ×25)``, for a share ``+4.0 points (…)``; ``–`` where the
+    change is unknown."""
     if percent is None or not math.isfinite(percent):
         return "–"
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return f"{_signed(percent)} {unit}"
-    return f"{_signed(percent)} {unit} ({_signed(low)} to {_signed(high)})"
-
-
-def change_unit(metric: Metric | None) -> str:
-    """The unit of a change."""
-    return "points" if metric in SHARE_METRICS else "%"
+    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+    ends = (low / 100, high / 100) if known and low is not None and high is not None else (None, None)
+    return (changes.points if metric in SHARE_METRICS else changes.multiple)(percent / 100, *ends)
 
 
 def direction(verdict: Verdict) -> str:
@@ -141,14 +137,12 @@ def direction(verdict: Verdict) -> str:
 
 
 def sentence(verdict: Verdict) -> str:
-    """``mlp/ddp-gloo at 4 ranks lost 10.4 % (8.9–11.8) of its throughput``, or the reason; without a full stop."""
+    """``mlp/ddp-gloo at 4 ranks lost 10.4 % (8.9–11.8 %) of its throughput``, or the reason; without a full stop."""
     curve, ranks = split_name(display_name(verdict.name))
     subject = curve if ranks == "–" else f"{curve} at {formatting.ranks(int(ranks))}"
     if verdict.change_pct is None or not math.isfinite(verdict.change_pct) or not direction(verdict):
         return f"{subject}: {one_line(verdict.reason)}" if verdict.reason else subject
-    naming = METRIC_WORDING[verdict.metric]
-    phrase = naming.increase if verdict.change_pct > 0 else naming.decrease
-    return f"{subject} {phrase.format(_change_size(verdict))}"
+    return f"{subject} {_change_phrase(verdict, verdict.change_pct)}"
 
 
 def metric_of(finding: Finding, verdicts: Sequence[Verdict]) -> Metric | None:
@@ -194,7 +188,7 @@ def assurance_text(assurance: Assurance | None) -> str:
     )
     if assurance.found_pct:
         sizes = ", ".join(
-            f"{percent:.1f} % within {nights} night{'s' * (nights != '1')}"
+            f"{formatting.share(percent / 100, 1)} within {formatting.counted(int(nights), 'night')}"
             for nights, percent in sorted(assurance.found_pct.items(), key=lambda one: int(one[0]))[:5]
         )
         sentences += f" It finds 95 % of slowdowns of {sizes}."
@@ -206,21 +200,32 @@ def shell_command(*arguments: str) -> str:
     return shlex.join(arguments)
 
 
-def _change_size(verdict: Verdict) -> str:
-    """``10.4 % (8.9–11.8)`` without a sign, unless the interval contains 0."""
-    ends = (verdict.low_pct, verdict.high_pct)
-    assert verdict.change_pct is not None
-    if any(end is None or not math.isfinite(end) or end * verdict.change_pct < 0 for end in ends):
-        return change_text(verdict.change_pct, *ends, verdict.metric).lstrip("+-")
-    low, high = sorted(abs(end) for end in ends if end is not None)
-    return f"{abs(verdict.change_pct):.1f} {change_unit(verdict.metric)} ({low:.1f}–{high:.1f})"
+FACTOR_PHRASES: dict[Metric, str] = {
+    "step": "is {}",
+    "throughput": "is {}",
+    "memory": "takes {}",
+    "energy": "takes {} for a sample",
+}
+"""What is said of a subject whose metric changed by more than 2×: ``is 17× slower (12–25×)``."""
 
 
-def _signed(percent: float) -> str:
-    """With its sign. Adding 0 turns −0.0 into 0.0."""
-    return f"{round(percent, 1) + 0:+.1f}" if abs(percent) < 1000 else f"{percent:+.3g}"
+def _change_phrase(verdict: Verdict, percent: float) -> str:
+    """What a verdict says of its subject, with the size of the change."""
+    naming = METRIC_WORDING[verdict.metric]
+    known = [end / 100 for end in (verdict.low_pct, verdict.high_pct) if end is not None and math.isfinite(end)]
+    low, high = known if len(known) == 2 else (None, None)
+    phrase = naming.increase if percent > 0 else naming.decrease
+    if verdict.metric in SHARE_METRICS:
+        return phrase.format(changes.size(percent / 100, low, high, "points"))
+    if percent <= -100 or not changes.exceeds_a_factor(percent / 100, *known):
+        return phrase.format(changes.size(percent / 100, low, high))
+    if verdict.metric not in FACTOR_PHRASES:
+        return f"changed its {naming.title} by {changes.multiple(percent / 100, low, high)}"
+    low, high = (None, None) if low is None or high is None else (1 + low, 1 + high)
+    ratio = Estimate(value=1 + percent / 100, low=low, high=high, n=verdict.pairs_used, unit="1")
+    return FACTOR_PHRASES[verdict.metric].format(changes.change(ratio, naming.more, naming.less))
 
 
 def _rate(share: float) -> str:
     """``0.023 %``"""
-    return f"{100 * share:.3g} %"
+    return formatting.small_share(share)

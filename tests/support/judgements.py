@@ -95,7 +95,7 @@ def everything() -> Judgement:
             change_pct=-10.4,
             low_pct=-11.8,
             high_pct=-8.9,
-            said="ddp/gloo mlp lost 10.4 % (8.9–11.8) of its throughput",
+            said="ddp/gloo mlp lost 10.4 % (8.9–11.8 %) of its throughput",
             verdicts=(at(MLP, 2),),
         ),
         Finding(
@@ -106,7 +106,7 @@ def everything() -> Judgement:
             change_pct=-12.8,
             low_pct=-14.9,
             high_pct=-10.7,
-            said="ddp/gloo cnn lost 12.8 % (10.7–14.9) of its efficiency at 4 ranks, 6.1 % at 2",
+            said="ddp/gloo cnn lost 12.8 % (10.7–14.9 %) of its efficiency at 4 ranks, 6.1 % at 2",
             verdicts=(at(CNN, 2), at(CNN, 4)),
         ),
     )

@@ -70,7 +70,7 @@ def _test_case(suite: str, verdict: Verdict) -> TestCase:
 
 
 def _message(verdict: Verdict) -> str:
-    """``regressed: step time +10.4 % (+8.9 to +11.8), slower, 16 pairs; the reason``"""
+    """``regressed: step time +10.4 % (+8.9 to +11.8 %), slower, 16 pairs; the reason``"""
     change = wording.change_text(verdict.change_pct, verdict.low_pct, verdict.high_pct, verdict.metric)
     pairs = wording.pairs_text(verdict.pairs_used, verdict.pairs_wanted)
     parts = [

@@ -41,7 +41,7 @@ def h200_cell(busy_s=1 / GRAPH_STEPS_S, step_s=1 / EAGER_STEPS_S, ranks=1, **cha
 def test_the_why_of_the_h200_is_the_host():
     cell = h200_cell()
     answer = group_answer(CellGroup((cell,)))
-    assert "the host can't feed the GPU, which waits for launches for 83 % (83–83) of a step." in answer
+    assert "the host can't feed the GPU, which waits for launches for 83 % (83–83 %) of a step." in answer
     assert (
         "Predicted at best: cuda_graph=true takes a step from 0.880 ms to 0.150 ms, 5.85 times the throughput" in answer
     )
@@ -125,7 +125,7 @@ def test_queued_steps_may_seem_longer_by_noise_and_no_more(queued_s, share):
     case = make_case(ranks=1, device="cuda")
     record = make_record(device="NVIDIA H200", step_s=(8e-3,) * 4, queued_steps=(queued(queued_s, 8e-3),))
     (cell,) = make_cells([case], {}, [make_trial(case, ranks=(record,))], {})
-    reason = None if share else "disturbed: queued steps took 2 times as long as those beside them"
+    reason = None if share else "disturbed: queued steps took 2.0× as long as those beside them"
     assert cell.device_busy_reason == reason
     assert (cell.device_busy_s is None) == (share is None)
 

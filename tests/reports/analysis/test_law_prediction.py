@@ -24,9 +24,9 @@ def exact(law, sigma, kappa=0.0, counts=COUNTS):
 @pytest.mark.parametrize(
     ("rates", "seen"),
     [
-        ({2: 2002, 4: 1967, 8: 1144}, "amdahl is 44.4% above what was measured at 8 ranks"),
-        ({1: 161e6, 2: 316e6, 4: 612e6, 8: 195e6}, "what was measured at 4 ranks is 92.9% above amdahl"),
-        ({1: 400, 2: 790, 4: 1580, 8: 1790}, "what was measured at 4 ranks is 20.0% above amdahl"),
+        ({2: 2002, 4: 1967, 8: 1144}, "amdahl is 44.4 % above what was measured at 8 ranks"),
+        ({1: 161e6, 2: 316e6, 4: 612e6, 8: 195e6}, "what was measured at 4 ranks is 92.9 % above amdahl"),
+        ({1: 400, 2: 790, 4: 1580, 8: 1790}, "what was measured at 4 ranks is 20.0 % above amdahl"),
     ],
 )
 def test_where_no_law_fits_there_is_none(rates, seen):
@@ -43,7 +43,7 @@ def test_a_named_law_that_misses_predicts_nothing():
     rates = single({1: 400, 2: 790, 4: 1580, 8: 1790})
     curve = fit_curve("collapsed", rates, "linear", predict=(16,))
     assert (curve.model, curve.predictions) == ("linear", ())
-    assert curve.prediction_reason == "no predictions: linear is 53.6% above what was measured at 8 ranks"
+    assert curve.prediction_reason == "no predictions: linear is 53.6 % above what was measured at 8 ranks"
     fitted = fit_curve("fine", exact("amdahl", 0.05), "amdahl", predict=(64,))
     assert (fitted.prediction_reason, fitted.prediction_weights) == (None, {"amdahl": 1.0})
 

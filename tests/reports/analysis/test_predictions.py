@@ -281,7 +281,7 @@ def test_a_step_model_that_misses_one_rank_count_predicts_nothing():
     (forecast,) = analyse_cells(a_sweep(slowed={8: 1.4})).curve_predictions
     assert forecast.misfit < 0.2
     assert forecast.kind == "law"
-    assert forecast.reason == "the step model's throughput is off by +40% at 8 ranks"
+    assert forecast.reason == "the step model's throughput is off by +40 % at 8 ranks"
     assert math.fsum(forecast.weights.values()) == pytest.approx(1)
     assert set(forecast.model.split(" + ")) == set(forecast.weights)
 
@@ -291,7 +291,7 @@ def test_where_nothing_describes_a_curve_nothing_is_predicted():
     findings = analyse_cells(cells)
     (forecast,) = findings.curve_predictions
     assert (forecast.kind, forecast.model, forecast.predictions) == (None, "none", ())
-    assert "no scaling law is within 20% of the curve" in forecast.reason
+    assert "no scaling law is within 20 % of the curve" in forecast.reason
     (curve,) = findings.curves.values()
     assert (curve.model, "no_law" in curve.fit_flags) == (None, True)
     rows = page_of(cells).table("Predicted throughput").rows

@@ -108,7 +108,7 @@ def test_the_peaks_of_gpus_in_every_type_are_those_of_all_ranks_with_the_slowest
     assert peaks["tf32"] == (804e12, None)
     assert peaks["float8_e4m3fn"] == (None, "no such product")
     rows = {row[1]: row[2:] for row in peaks_table(cells_of(trial)).rows}
-    assert rows["bfloat16"] == ("1,522 TFLOP/s", "15.0×", "1.40 GHz", "700 W")
+    assert rows["bfloat16"] == ("1.52 PFLOP/s", "15.0×", "1.40 GHz", "700 W")
     assert rows["tf32"] == ("804 TFLOP/s", "7.93×", "–", "–")
     assert rows["float8_e4m3fn"][:2] == ("unknown: no such product", "–")
     assert peaks_table(cells_of(trial_of(case))).rows == (), "a CPU's are not measured"

@@ -171,7 +171,7 @@ def test_the_figure_names_the_slowest_rank_and_the_slowest_step():
     assert {middle.mark, slowest.mark} == {"markers"}
     assert middle.y[0] == middle.low[0] == pytest.approx(100)
     assert slowest.y[3] == pytest.approx(1030)
-    assert figure.table.rows[3][1:] == ("103 ms", "103 ms", "103 ms", "103 ms", "149 ms", "1,030 ms", "20", "1")
+    assert figure.table.rows[3][1:] == ("103 ms", "103 ms", "103 ms", "103 ms", "149 ms", "1.03 s", "20", "1")
 
 
 def test_a_slow_step_far_above_the_rest_takes_a_logarithmic_scale():

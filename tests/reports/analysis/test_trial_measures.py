@@ -170,8 +170,8 @@ def test_the_overhead_is_told_for_each_kind_of_device():
     assert found["NVIDIA H200"].value == pytest.approx(1 / 1.05)
     assert (found["NVIDIA H200"].low, found["NVIDIA H200"].n) == (pytest.approx(0.9351, abs=1e-4), 1)
     cpu, gpu = formatting.overheads(found)
-    assert cpu.startswith("CPU: step timing and sampling take 0.3 % of throughput (")
-    assert gpu == "NVIDIA H200: step timing and sampling take 4.8 % of throughput (3.0 to 6.5), from 1 trial"
+    assert cpu.startswith("CPU: step timing and sampling take 0.3 % (")
+    assert gpu == "NVIDIA H200: step timing and sampling take 4.8 % (3.0 to 6.5 %) of throughput, from 1 trial"
     assert formatting.overheads({}) == ["not measured"]
 
 

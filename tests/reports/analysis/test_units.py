@@ -54,7 +54,7 @@ def test_a_short_time_is_no_row_of_zeros(time_s, shown):
         (3e-9, 2e-9, 4e-9, "3.00 (2.00–4.00) nJ/sample"),
         (2e-13, None, None, "0.200 pJ/sample"),
         (0.0, None, None, "0 J/sample"),
-        (15_800.0, None, None, "15.8k J/sample"),
+        (15_800.0, None, None, "15.8 kJ/sample"),
     ],
 )
 def test_a_small_energy_is_no_row_of_zeros(joules, low, high, shown):

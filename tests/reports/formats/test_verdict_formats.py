@@ -65,7 +65,7 @@ def table_of(judgement, width):
 def test_the_table_fits_and_keeps_every_number_whole(width):
     lines = table_of(judgements.everything(), width)
     assert max(map(len, lines)) <= width
-    assert any("-10.4 % (-11.8 to -8.9)" in line for line in lines)
+    assert any("-10.4 % (-11.8 to -8.9 %)" in line for line in lines)
     assert [line.split()[0] for line in lines if line.strip().split(" ")[0] in WORST_FIRST][:3] == [
         "regressed",
         "regressed",
@@ -97,7 +97,7 @@ def test_where_all_passed_there_is_no_table_and_the_count_is_told():
 
 
 def test_what_the_rule_gets_wrong_is_always_said():
-    assert "7 in 31,000 checks, 0.0226 % (at most 0.0465 %)" in terminal.footer_lines(judgements.everything())[-1]
+    assert "7 in 31,000 checks, 0.023 % (at most 0.046 %)" in terminal.footer_lines(judgements.everything())[-1]
     assert "have not been measured" in terminal.footer_lines(one_each("pass"))[-1]
 
 

@@ -69,7 +69,7 @@ def test_throughput_falls_where_it_got_worse(page):
     pairs = named(made, "pairs")
     assert (*pairs.low, *pairs.y, *pairs.high) == pytest.approx((-0.118, -0.104, -0.089))
     assert made.categories[-2:] == ("09-30", "pairs")
-    assert "-10.4 % (-11.8 to -8.9), slower, after 16 interleaved pairs" in made.caption
+    assert "-10.4 % (-11.8 to -8.9 %), slower, after 16 interleaved pairs" in made.caption
     assert made.table.rows[0][0] == "20260930-030000-ab12"
     assert made.table.rows[0][-1] == "newest"
 

@@ -49,7 +49,7 @@ def test_the_page_has_a_row_for_each_cell_that_measured_it(cells):
         f"synthetic · {backend}/gloo · 2 ranks · strong" for backend in ("ddp", "horovod")
     ]
     assert [row[1:] for row in table.rows] == [
-        ("blocking", "0.250 s", "2.50 s/GB", "0.500 s", "100 MB", "200 MB/s"),
+        ("blocking", "250 ms", "2.50 s/GB", "500 ms", "100 MB", "200 MB/s"),
         ("distributed", f"unknown: {WHY}", *["–"] * 4),
     ]
     (further,) = [section for section in page.sections if section.title == "Further readings"]

@@ -71,7 +71,7 @@ def test_the_load_is_seen_in_the_means(page):
         (dask, (10, 2, 0, 0)),
         (use_of_gpus(full_load)[0], (100, 98, 83, 33)),
     ):
-        shown = re.findall(rf"(?:{'|'.join(UNITS)}) (\d+) %", figure.caption)
+        shown = re.findall(rf"(?:{'|'.join(UNITS)}) <?(\d+) %", figure.caption)
         assert list(map(int, shown)) == pytest.approx(means, abs=2)
     power, clock, memory = full_load.figures[-3:]
     assert "At the power limit — single: 82 %" in power.caption

@@ -86,7 +86,7 @@ def test_the_page_says_how_samples_were_counted(run, words):
 )
 def test_it_says_what_a_step_is_and_how_the_program_ended(run, marks, end):
     cells, _ = cells_and_trials((1,), **run)
-    assert page_of(cells).table("Programs").rows[0][2:] == (marks, end, "0.2 % (0.2–0.2)")
+    assert page_of(cells).table("Programs").rows[0][2:] == (marks, end, "0.2 % (0.2–0.2 %)")
 
 
 def test_a_run_to_the_end_is_on_the_page_in_the_terminal_in_json_and_in_exports():

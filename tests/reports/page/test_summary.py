@@ -2,58 +2,11 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
-from reports.analysis import case_titles, formatting
+from reports.analysis import case_titles
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import CellGroup
-from reports.analysis.scaling import Parameter
-from reports.analysis.stats import Estimate
 from reports.page import summary
 from tests.support.builders import make_case, make_trial
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0, "0"),
-        (0.00123, "0.00123"),
-        (3.14159, "3.14"),
-        (980, "980"),
-        (9999, "9,999"),
-        (15_812, "15.8k"),
-        (1.5e9, "1.50G"),
-        (-2.5e6, "-2.50M"),
-        (float("inf"), "inf"),
-    ],
-)
-def test_numbers(value, shown):
-    assert formatting.number(value) == shown
-
-
-def test_rates_of_bytes_have_a_space_before_their_unit():
-    assert formatting.byte_rate(134.2e6) == "134 MB/s"
-    assert formatting.byte_rate(980) == "980 B/s"
-    per_byte = Parameter(value=4e-10, low=2e-10, high=8e-10, standard_error=None)
-    assert formatting.bandwidth(per_byte) == "2.50 (1.25–5.00) GB/s"
-
-
-def made(value, low=None, high=None, unit="samples/s"):
-    return Estimate(value=value, low=low, high=high, n=3, unit=unit)
-
-
-def test_an_interval_has_the_scale_of_its_value():
-    assert formatting.estimate(made(12_400, 7_860, 19_500)) == "12.4k (7.86–19.5) samples/s"
-    assert formatting.estimate(made(12_400)) == "12.4k samples/s"
-    assert formatting.estimate(made(1.6, unit="×")) == "1.60"
-    assert formatting.estimate(made(1.67e9, 1.42e9, 1.97e9, unit="B/s")) == "1.67 (1.42–1.97) GB/s"
-    assert formatting.estimate(None) == "–"
-    assert formatting.percent(made(0.714, 0.68, 0.741)) == "71 % (68–74)"
-
-
-@pytest.mark.parametrize(("size", "shown"), [(4, "4 B"), (1024, "1 KiB"), (64 * 2**20, "64 MiB"), (2**30, "1 GiB")])
-def test_message_sizes(size, shown):
-    assert formatting.message_size(size) == shown
 
 
 def test_emulated_compute_is_named_wherever_the_workload_is():
@@ -80,7 +33,7 @@ def test_the_fastest_backend_is_named_with_its_efficiency():
     output = answer(("ddp", 1, [0.1, 0.101]), ("ddp", 2, [0.06, 0.0601]), ("horovod", 2, [0.09, 0.0901]))
     assert "at 2 ranks ddp/gloo is fastest" in output
     # √(0.1 · 0.101) ÷ (2 · √(0.06 · 0.0601)) = 0.8368
-    assert "ddp/gloo reaches 84 % (79–89) of strong scaling" in output
+    assert "ddp/gloo reaches 84 % (79–89 %) of strong scaling" in output
     assert "; horovod/gloo with 88.8 (88.2–89.5) samples/s follows" in output
 
 

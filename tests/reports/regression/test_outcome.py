@@ -46,7 +46,7 @@ def test_a_finding_counts_like_a_verdict():
 def test_the_headline_names_the_worst_and_counts_all():
     message = headline(judgements.everything())
     assert message.startswith(
-        "3 of 54 series regressed: ddp/gloo mlp lost 10.4 % (8.9–11.8) of its throughput; and 1 more such finding; "
+        "3 of 54 series regressed: ddp/gloo mlp lost 10.4 % (8.9–11.8 %) of its throughput; and 1 more such finding; "
     )
     assert message.endswith("43 passed, 1 improved, 1 new, 3 could not be judged, 1 suspect, 1 missing, 1 failed")
 
@@ -61,19 +61,19 @@ def test_the_headline_names_the_worst_and_counts_all():
         (one_each("new", "new"), "All 2 series are new: there are too few earlier nights"),
         (
             of(verdict("a", "regressed", "step", 10, 8, 12)),
-            "The only series regressed: a takes 10.0 % (8.0–12.0) longer for a step",
+            "The only series regressed: a takes 10.0 % (8.0–12.0 %) longer for a step",
         ),
         (
             of(verdict("m/ddp/ranks=4", "regressed", "memory", 50, 40, 60), verdict("b")),
-            "1 of 2 series regressed: m/ddp at 4 ranks takes 50.0 % (40.0–60.0) more memory; 1 passed",
+            "1 of 2 series regressed: m/ddp at 4 ranks takes 50.0 % (40.0–60.0 %) more memory; 1 passed",
         ),
         (
             of(verdict("a", "improved", "throughput", 5, 3, 7), verdict("b")),
-            "1 of 2 series improved: a gained 5.0 % (3.0–7.0) of throughput; 1 passed",
+            "1 of 2 series improved: a gained 5.0 % (3.0–7.0 %) of throughput; 1 passed",
         ),
         (
             of(verdict("a", "suspect", "step", 3, -1, 7)),
-            "The only series is suspect: a takes 3.0 % (-1.0 to +7.0) longer for a step",
+            "The only series is suspect: a takes 3.0 % (-1.0 to +7.0 %) longer for a step",
         ),
         (
             of(verdict("a", "incomparable", reason="torch 2, not 1"), verdict("b", "inconclusive")),

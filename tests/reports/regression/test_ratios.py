@@ -67,7 +67,7 @@ def test_a_slowdown_of_all_rank_counts_is_no_improvement_of_scaling():
     assert {verdicts["step", ranks].status for ranks in STEP_S} == {"suspect"}
     for ratio in RATIOS:
         assert verdicts[ratio].status == "new"
-        assert verdicts[ratio].reason.startswith("not judged: its base (1 rank: throughput) is suspect, -7")
+        assert verdicts[ratio].reason.startswith("not judged: its base (1 rank: throughput) is suspect, ÷4")
         assert verdicts[ratio].change_pct is None
 
 
