@@ -10,7 +10,6 @@ from reports.analysis.stats import Estimate, is_baseline
 
 if TYPE_CHECKING:
     # A dry run prints titles of cases and fits nothing.
-    from reports.analysis.curve import Curve
     from reports.analysis.placement import Placement
     from reports.analysis.scaling import Parameter, Prediction
 
@@ -201,13 +200,6 @@ def bandwidth(parameter: Parameter) -> str:
 def byte_rate(bytes_s: float) -> str:
     """``763 MB/s``"""
     return _with_unit(bytes_s, None, None, "B/s")
-
-
-def serial_fraction(curve: Curve) -> str:
-    """``3 % (2–4 %) at 8 ranks``: at the most ranks, by Gustafson under weak scaling, by Karp and Flatt under strong."""
-    last = curve.points[-1]
-    share = last.gustafson or last.karp_flatt
-    return "–" if share is None else f"{percent(share)} at {ranks(last.ranks)}"
 
 
 READING_WORDS = {"cpu": "CPU", "gpu": "GPU", "sm": "SM", "dram": "memory", "pcie": "PCIe", "nvlink": "NVLink"}

@@ -160,7 +160,7 @@ def scaling_table(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> Table:
                 formatting.parameter_percent(curve.sigma),
                 formatting.parameter_percent(curve.kappa),
                 peak if curve.peak_ranks is not None else limit,
-                formatting.serial_fraction(curve),
+                _serial_fraction(curve),
                 flags_text,
             )
         )
@@ -296,3 +296,10 @@ def settings_table(cells: Sequence[Cell]) -> Table:
         if cell.settings
     }
     return Table("Effective settings", ("backend", "settings"), tuple(sorted(rows)))
+
+
+def _serial_fraction(curve: Curve) -> str:
+    """``3 % (2–4 %) at 8 ranks``: at the most ranks, by Gustafson for weak scaling, Karp and Flatt for strong."""
+    last = curve.points[-1]
+    share = last.gustafson or last.karp_flatt
+    return "–" if share is None else f"{formatting.percent(share)} at {formatting.ranks(last.ranks)}"
