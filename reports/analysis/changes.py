@@ -1,4 +1,4 @@
-"""Changes and parts as text: ``+10.4 % (+8.9 to +11.8 %)``, ``17× slower (12–25×)``, and losses that add up."""
+"""Changes and parts as text: ``+10.4 % (+8.9 to +11.8 %)``, ``16.7× slower (12.0–25.0×)``, and losses that add up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reports.analysis.formatting import UNKNOWN, number
 from reports.analysis.stats import Estimate
 
 FACTOR_FROM = 2.0
-"""A change by more is a factor: -94 % is less easily read than 17× slower."""
+"""A change by more is a factor: -94 % is less easily read than 16.7× slower."""
 
 
 def change(ratio: Estimate | None, more: str = "faster", less: str = "slower") -> str:
@@ -21,7 +21,7 @@ def change(ratio: Estimate | None, more: str = "faster", less: str = "slower") -
         less: what a ratio below 1 means.
 
     Returns:
-        ``-12.1 % (-14.0 to -10.2 %)``, ``17× slower (12–25×)``; ``–`` for none.
+        ``-12.1 % (-14.0 to -10.2 %)``, ``16.7× slower (12.0–25.0×)``; ``–`` for none.
     """
     if ratio is None:
         return "–"
@@ -33,8 +33,8 @@ def change(ratio: Estimate | None, more: str = "faster", less: str = "slower") -
         return relative(value - 1, *(end - 1 for end in ends))
     if value < 1:
         value, ends = 1 / value, tuple(1 / end if end > 0 else math.inf for end in reversed(ends))
-    span = f" ({'–'.join(map(_times, ends))}×)" if ends else ""
-    return f"{_times(value)}× {more if ratio.value >= 1 else less}{span}"
+    span = f" ({'–'.join(map(number, ends))}×)" if ends else ""
+    return f"{number(value)}× {more if ratio.value >= 1 else less}{span}"
 
 
 def exceeds_a_factor(*relative_changes: float) -> bool:
@@ -61,7 +61,7 @@ def size(change: float, low: float | None = None, high: float | None = None, uni
 
 
 def multiple(change: float, low: float | None = None, high: float | None = None) -> str:
-    """A relative change, as :func:`relative`; beyond 2× the factor: ``×17 (×12 to ×25)``, ``÷17 (÷25 to ÷12)``."""
+    """A relative change, as :func:`relative`; beyond 2× the factor: ``×16.3 (×12.0 to ×25.0)``, ``÷16.3``."""
     ends = () if low is None or high is None else (low, high)
     if change <= -1 or not exceeds_a_factor(change, *ends):
         return relative(change, low, high)
@@ -81,8 +81,8 @@ def points(change: float, low: float | None = None, high: float | None = None) -
 
 
 def factor(value: float) -> str:
-    """``17×``, ``2.3×``, ``0.33×``"""
-    return f"{_times(value)}×"
+    """``16.7×``, ``2.30×``, ``0.330×``"""
+    return f"{number(value)}×"
 
 
 def parts_of_total(shares: Sequence[float], decimals: int = 0) -> tuple[tuple[str, ...], str]:
@@ -109,17 +109,10 @@ def parts_of_total(shares: Sequence[float], decimals: int = 0) -> tuple[tuple[st
     return tuple(shown[:-1]), shown[-1]
 
 
-def _times(value: float) -> str:
-    """``17``, ``2.3``, ``0.33``, ``15.8k``"""
-    if not math.isfinite(value) or value >= 1e4 or 0 < value < 0.01:
-        return number(value)
-    return f"{value:,.{0 if value >= 9.95 else 1 if value >= 0.995 else 2}f}"
-
-
 def _sign_of_factor(ratio: float) -> str:
     if ratio <= 0:
         return "÷∞"
-    return f"×{_times(ratio)}" if ratio >= 1 else f"÷{_times(1 / ratio)}"
+    return f"×{number(ratio)}" if ratio >= 1 else f"÷{number(1 / ratio)}"
 
 
 def _signed(percent: float, decimals: int = 1) -> str:

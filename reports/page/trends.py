@@ -25,7 +25,7 @@ def sweep_span(comparisons: NightComparison, labels: dict[str, str]) -> str:
 
 
 def change_text(change: NightChange) -> str:
-    """``-9.7 % (-12.0 to -7.4 %), slower``; ``17× slower (12–25×)``"""
+    """``-9.7 % (-12.0 to -7.4 %), slower``; ``16.7× slower (12.0–25.0×)``"""
     shown = changes.change(change.ratio)
     single = ", from one trial" if change.ratio.low is None or change.ratio.high is None else ""
     direction = clear_direction(change)

@@ -120,8 +120,10 @@ def label_within_curve(verdict: Verdict) -> str:
 
 
 def change_text(percent: float | None, low: float | None, high: float | None, metric: Metric | None = None) -> str:
-    """``+10.4 % (+8.9 to +11.8 %)``, beyond 2× ``×17 (×12 to ×25)``, for a share ``+4.0 points (…)``; ``–`` where the
-    change is unknown."""
+    """``+10.4 % (+8.9 to +11.8 %)``, beyond 2× ``×16.3 (×12.0 to ×25.0)``; for a share ``+4.0 points (…)``.
+
+    ``–`` where the change is unknown.
+    """
     if percent is None or not math.isfinite(percent):
         return "–"
     known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
@@ -206,7 +208,7 @@ FACTOR_PHRASES: dict[Metric, str] = {
     "memory": "takes {}",
     "energy": "takes {} for a sample",
 }
-"""What is said of a subject whose metric changed by more than 2×: ``is 17× slower (12–25×)``."""
+"""What is said of a subject whose metric changed by more than 2×: ``is 16.7× slower (12.0–25.0×)``."""
 
 
 def _change_phrase(verdict: Verdict, percent: float) -> str:

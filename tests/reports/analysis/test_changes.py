@@ -21,11 +21,11 @@ def ratio(value, low=None, high=None):
         (ratio(0.879, 0.86, 0.898), "-12.1 % (-14.0 to -10.2 %)"),
         (ratio(1.1), "+10.0 %"),
         (ratio(1.0), "0.0 %"),
-        (ratio(0.06, 0.04, 0.083), "17× slower (12–25×)"),
-        (ratio(17.3, 12, 25), "17× faster (12–25×)"),
-        (ratio(1.8, 1.4, 2.3), "1.8× faster (1.4–2.3×)"),
-        (ratio(0.06, 0.001, 3), "17× slower (0.33–1,000×)"),
-        (ratio(0.06, 0, 3), "17× slower (0.33–∞×)"),
+        (ratio(0.06, 0.04, 0.083), "16.7× slower (12.0–25.0×)"),
+        (ratio(17.3, 12, 25), "17.3× faster (12.0–25.0×)"),
+        (ratio(1.8, 1.4, 2.3), "1.80× faster (1.40–2.30×)"),
+        (ratio(0.06, 0.001, 3), "16.7× slower (0.333–1,000×)"),
+        (ratio(0.06, 0, 3), "16.7× slower (0.333–∞×)"),
         (ratio(math.nan), "unknown"),
         (ratio(0.0), "unknown"),
         (None, "–"),
@@ -37,9 +37,9 @@ def test_a_change_beyond_two_times_is_a_factor(change, shown):
 
 def test_a_change_without_words_keeps_its_direction():
     assert changes.multiple(0.104, 0.089, 0.118) == "+10.4 % (+8.9 to +11.8 %)"
-    assert changes.multiple(16.3, 11, 24.1) == "×17 (×12 to ×25)"
-    assert changes.multiple(-0.94, -0.96, -0.917) == "÷17 (÷25 to ÷12)"
-    assert changes.multiple(16.3) == "×17"
+    assert changes.multiple(16.3, 11, 24.1) == "×17.3 (×12.0 to ×25.1)"
+    assert changes.multiple(-0.94, -0.96, -0.917) == "÷16.7 (÷25.0 to ÷12.0)"
+    assert changes.multiple(16.3) == "×17.3"
     assert changes.multiple(-1) == "-100.0 %"
 
 

@@ -125,7 +125,7 @@ def test_queued_steps_may_seem_longer_by_noise_and_no_more(queued_s, share):
     case = make_case(ranks=1, device="cuda")
     record = make_record(device="NVIDIA H200", step_s=(8e-3,) * 4, queued_steps=(queued(queued_s, 8e-3),))
     (cell,) = make_cells([case], {}, [make_trial(case, ranks=(record,))], {})
-    reason = None if share else "disturbed: queued steps took 2.0× as long as those beside them"
+    reason = None if share else "disturbed: queued steps took 2.00× as long as those beside them"
     assert cell.device_busy_reason == reason
     assert (cell.device_busy_s is None) == (share is None)
 

@@ -130,7 +130,7 @@ def test_without_a_number_there_is_no_figure(logs):
         ("step", 0.0042, "4.20 ms"),
         ("throughput", 8000.0, "8,000"),
         ("memory", 412e6, "412 MB"),
-        ("energy", 0.021, "0.0210 J"),
+        ("energy", 0.021, "21.0 mJ"),
         ("efficiency", 0.81, "81.0 %"),
         ("serial", math.exp(0.031), "3.1 %"),
         ("exposed", math.exp(0.4), "40.0 %"),
