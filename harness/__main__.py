@@ -90,8 +90,23 @@ def _measures(arguments: list[str]) -> bool:
     """Whether the command starts ranks: it then runs from a copy of its sources."""
     command = next((word for word in arguments if not word.startswith("-")), None)
     given = set(arguments)
-    starts_ranks = command in ("sweep", "nightly") or (command == "check" and given & {"--confirm", "--pairs-only"})
-    return bool(starts_ranks) and not given & {"-h", "--help", "--dry-run"}
+    if given & {"-h", "--help", "--dry-run"}:
+        return False
+    return command in ("sweep", "nightly") or (
+        command == "check" and bool(given & {"--confirm", "--pairs-only"} or _configured_pairs())
+    )
+
+
+def _configured_pairs() -> bool:
+    """Whether the user's configuration lets ``check`` run pairs."""
+    from harness.configuration import find_configuration
+    from harness.errors import HarnessError
+
+    try:
+        table = find_configuration().tables.get("check")
+    except HarnessError:  # the command says so
+        return False
+    return isinstance(table, dict) and any(table.get(key) for key in ("confirm", "pairs-only", "pairs_only"))
 
 
 def _run_from_copy() -> Exception | None:

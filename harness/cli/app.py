@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from harness.cli.configured import ConfiguredCommand
 from harness.cli.output import configure_logging
 from harness.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
 from harness.streams import results_apart
@@ -27,12 +28,16 @@ COMMANDS = {
     "check": ("check:check", "Compare the newest sweep with the nights before and report regressions."),
     "nightly": ("check:nightly", "Run a suite and the micro-benchmarks, check both and write the pages."),
     "fit": ("fit:fit", "Fit speed-up laws (USL, Amdahl, log, linear) to throughputs in a CSV file."),
-    "export": ("stores:export", "Write stored trials as CSV, Parquet, pytest-benchmark JSON or Extra-P JSON Lines."),
-    "ingest": ("stores:ingest", "Read pytest-benchmark results into the store."),
+    "export": (
+        "stores:export",
+        "Write stored trials to a file (CSV, Parquet, OpenMetrics, …) or to an experiment tracker (MLflow, …).",
+    ),
+    "ingest": ("stores:ingest", "Read results of other tools into the store."),
     "merge": ("stores:merge", "Copy the sweeps of another store into this one."),
     "list": ("inventory:list_all", "List backends, workloads, suites and sites with their options."),
     "new": ("own_files:new", "Write the file of a workload, backend or probe of your own, with comments."),
     "try": ("own_files:try_file", "Run a workload of your own for ten steps, and say what is missing."),
+    "config": ("config:config", "Show the options that commands take from scaling.toml or pyproject.toml."),
     "doctor": ("inventory:doctor", "Report what is installed and what is missing, or check a plugin."),
 }
 """Command → module and function in :mod:`harness.cli`, and the one line that ``--help`` shows."""
@@ -50,7 +55,9 @@ def load_command(name: str) -> Any:
     module = importlib.import_module(f"harness.cli.{module_name}")
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
     command = results_apart()(getattr(module, function_name))
-    single.command(name, epilog=module.EXAMPLES[name], context_settings=dict(HELP_OPTIONS))(command)
+    single.command(name, epilog=module.EXAMPLES[name], context_settings=dict(HELP_OPTIONS), cls=ConfiguredCommand)(
+        command
+    )
     return get_command(single)
 
 

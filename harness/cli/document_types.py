@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from typing_extensions import TypedDict
 
 from bench.core.case import Case
+from harness.cli.config import EffectiveOption
 from harness.cli.sweep_document_types import Changed, CurveFields
 from harness.planning.plan import Skip
 from harness.setup.doctor import Diagnostic
@@ -29,6 +30,13 @@ class PlanDocument(TypedDict):
     repeats: int
     files: dict[str, dict[str, str]]
     duration: SweepDuration
+
+
+class ConfigDocument(TypedDict):
+    file: str | None
+    plugins: list[str]
+    suites: list[str]
+    options: list[EffectiveOption]
 
 
 class ChangeFields(TypedDict):

@@ -30,6 +30,7 @@ TYPES: dict[str, Any] = {
     "calibration": document_types.CalibrationDocument,
     "fit": document_types.FitDocument,
     "list": document_types.ListDocument,
+    "config": document_types.ConfigDocument,
     "doctor": document_types.DoctorDocument,
     "new": document_types.NewDocument,
     "try": document_types.TryDocument,

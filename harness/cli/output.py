@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPED_WIDTH = 110
+configured_words: ContextVar[tuple[str, ...]] = ContextVar("configured_words", default=())
+"""The options of this command that are from the user's configuration, as words of a command line."""
 log = logging.getLogger("scaling_harness")
 
 
@@ -181,10 +184,11 @@ def print_json(document: Any) -> None:
 
 
 def command_line() -> str:
-    """The command as it was typed, without passwords; bytes that are no text (of a file's name) are escaped."""
+    """The command with what it has from the configuration, without passwords; bytes that are no text (of a file's name)
+    are escaped."""
     from bench.host.secrets import mask_command
 
-    command = mask_command(["python", "-m", "harness", *sys.argv[1:]])
+    command = mask_command(["python", "-m", "harness", *sys.argv[1:], *configured_words.get()])
     return command.encode(errors="backslashreplace").decode()
 
 

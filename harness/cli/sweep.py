@@ -110,7 +110,8 @@ def sweep(
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
         return _resume(named, site, store, page, as_json=as_json)
-    labels = _labels(title, note)
+    # Without them a dry run loads no database.
+    labels = None if dry_run and title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:
         duration = predict_by_store(planned.plan, store)
@@ -122,7 +123,7 @@ def sweep(
     from harness.sweep import pipeline
 
     with signals_as_interrupts():
-        result = pipeline.run(planned, store, page, command_line(), stderr_console(), labels)
+        result = pipeline.run(planned, store, page, command_line(), stderr_console(), labels or _labels(title, note))
         return _print_result(result, as_json=as_json)
 
 

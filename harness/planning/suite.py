@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,12 @@ from bench.core.text import printable
 from bench.host.links import parse_rate
 from bench.host.paths import from_home
 from bench.host.running_code import ORIGIN
+from harness.configuration import find_configuration
 from harness.errors import UsageError, describe_validation_error, suggest_name
 from harness.planning.limits import find_excess
 from harness.planning.options import SCOPES, Axes
 from harness.planning.python_files import suggest_option
+from harness.toml_lines import find_toml_line
 
 _PACKAGE_FOLDER = ORIGIN / "harness"
 SUITES_FOLDER = next(
@@ -121,14 +122,19 @@ class Suite(FiniteModel):
         return values
 
 
-def suite_names() -> list[str]:
+def shipped_suites() -> list[str]:
     """The names of the suites that ship with the project."""
     return sorted(path.stem for path in SUITES_FOLDER.glob("*.toml"))
 
 
+def suite_names() -> list[str]:
+    """The names of the suites that ship with the project, and of those of the user's configuration."""
+    return sorted({*shipped_suites(), *find_configuration().suites})
+
+
 def find_suite(name: str) -> Path:
     """The file of a suite named by its stem or by a path. Raises :class:`UsageError`."""
-    if name in suite_names():
+    if name in shipped_suites():
         return SUITES_FOLDER / f"{name}.toml"
     path = from_home(name)
     if path.suffix == ".toml" and path.is_file():
@@ -141,38 +147,55 @@ def find_suite(name: str) -> Path:
 class SuiteFile:
     """The text of a suite, read once, and where its keys are.
 
+    Args:
+        name: A suite that ships with the project or is in the user's configuration (``[tool.scaling.suites.NAME]``),
+            or a TOML file.
+
     Raises:
         UsageError: There is no such suite, or its file can't be read as TOML.
     """
 
     def __init__(self, name: str) -> None:
-        self.path = find_suite(name)
-        try:
-            self.text = self.path.read_text()
-            self.content: dict[str, Any] = tomllib.loads(self.text)
-        except (OSError, UnicodeDecodeError) as problem:
-            raise UsageError(f"{self.path}: cannot be read ({problem})") from None
-        except tomllib.TOMLDecodeError as problem:
-            raise UsageError(f"{self.path}: {problem}") from None
+        self._table: tuple[str, ...] = ()
+        self.name = printable(name)
+        configuration = find_configuration()
+        if configuration.path is not None and name in configuration.suites:
+            self.path, self.text = configuration.path, configuration.text
+            self.content: dict[str, Any] = dict(configuration.suites[name])
+            self._table = (*configuration.prefix, "suites", name)
+            if name in shipped_suites():
+                raise UsageError(f"{self.path}:{self._line(())}: a suite '{name}' ships with the project; rename yours")
+        else:
+            self._read_file(find_suite(name))
         if key := _key_with_nul(self.content):
-            where = f"{self.path}:{find_toml_line(self.text, key)}"
+            where = f"{self.path}:{self._line(key)}"
             raise UsageError(
                 f"{where}: {'.'.join(key)} holds the character U+0000, which no name or path has; remove it"
             )
 
+    def _read_file(self, path: Path) -> None:
+        self.path, self.name = path, printable(path.stem)
+        try:
+            self.text = path.read_text()
+            self.content = tomllib.loads(self.text)
+        except (OSError, UnicodeDecodeError) as problem:
+            raise UsageError(f"{path}: cannot be read ({problem})") from None
+        except tomllib.TOMLDecodeError as problem:
+            raise UsageError(f"{path}: {problem}") from None
+
     def read(self) -> Suite:
         """The suite. Raises :class:`UsageError` with file and line."""
         content = {name: value for name, value in self.content.items() if name not in SCOPES}
-        content.setdefault("name", printable(self.path.stem))
+        content.setdefault("name", self.name)
         content["options"] = self._axes()
         try:
             suite = Suite.model_validate(content)
         except ValidationError as problem:
             raise UsageError(
-                explain_invalid_suite(problem, lambda location: f"{self.path}:{find_toml_line(self.text, location)}")
+                explain_invalid_suite(problem, lambda location: f"{self.path}:{self._line(location)}")
             ) from None
         if excess := find_excess(dict(suite)):
-            raise UsageError(f"{self.path}:{find_toml_line(self.text, excess[:1])}: {excess[1]}")
+            raise UsageError(f"{self.path}:{self._line(excess[:1])}: {excess[1]}")
         plugins = tuple(str((self.path.parent / from_home(file)).resolve()) for file in suite.plugins)
         return suite.model_copy(update={"plugins": plugins})
 
@@ -187,7 +210,10 @@ class SuiteFile:
         written = [found for found in keys if len(found) == 1 or found[1] in self.content.get(found[0], ())]
         if not any(found[0] in self.content for found in written):
             return ""
-        return f"{self.path}:{find_toml_line(self.text, *written)}: "
+        return f"{self.path}:{self._line(*written)}: "
+
+    def _line(self, *keys: tuple[str, ...]) -> int:
+        return find_toml_line(self.text, *((*self._table, *key) for key in keys))
 
     def _axes(self) -> Axes:
         """Options by the plugin's name: full from ``[backend.ddp]``, short from ``[options.ddp]``."""
@@ -196,7 +222,7 @@ class SuiteFile:
             plugins = self.content.get(table, {})
             if not isinstance(plugins, dict) or not all(isinstance(options, dict) for options in plugins.values()):
                 example = "[backend.ddp] with bucket_cap_mb = [1, 25]"
-                where = f"{self.path}:{find_toml_line(self.text, (table,))}"
+                where = f"{self.path}:{self._line((table,))}"
                 raise UsageError(f"{where}: {table} must hold tables, for example {example}")
             for plugin, options in plugins.items():
                 full = plugin if table == "options" else f"{table}.{plugin}"
@@ -206,7 +232,7 @@ class SuiteFile:
 
     def _values(self, key: tuple[str, ...], value: Any) -> tuple[Any, ...]:
         if value == []:
-            where = f"{self.path}:{find_toml_line(self.text, key)}"
+            where = f"{self.path}:{self._line(key)}"
             raise UsageError(f"{where}: {'.'.join(key)} is empty: name at least one value")
         return tuple(value) if isinstance(value, list) else (value,)
 
@@ -270,28 +296,3 @@ def explain_invalid_suite(problem: ValidationError, locate: Callable[[tuple[str,
     value = repr(first["input"])
     shown = value if len(value) <= MAX_SHOWN_LENGTH else f"{value[:MAX_SHOWN_LENGTH]}…"
     return f"{locate(location)}: {location[0] if location else ''} = {shown}: {details}"
-
-
-def find_toml_line(text: str, *locations: tuple[str, ...]) -> int:
-    """The line of a TOML text that sets most of one of these keys; 1 where none is found.
-
-    Args:
-        text: The TOML text.
-        locations: Keys as their parts, outermost first; numbers (positions in an array) are left out of account.
-    """
-    keys = [tuple(part for part in location if not part.isdigit()) for location in locations]
-    best, line_number = 0, 1
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[+([^\]]+)\]", line)
-        if header:
-            table = path = _split_key(header.group(1))
-        else:
-            path = table + _split_key(line.split("=", 1)[0]) if "=" in line else ()
-        if len(path) > best and any(path == key[: len(path)] for key in keys):
-            best, line_number = len(path), number
-    return line_number
-
-
-def _split_key(key: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in key.split("."))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.text import one_line
+from bench.host.paths import from_home
 from harness.errors import StoreError
 from harness.planning.plan import Plan
 from reports.analysis.formatting import counted
@@ -138,12 +139,9 @@ def _rounded(value: float) -> str:
 
 def predict_by_store(plan: Plan, store_url: str) -> SweepDuration:
     """The duration of a plan's trials, by a store that is not made where it is absent (:func:`predict_duration`)."""
-    from harness.store.location import store_path
-
+    if "://" not in store_url and not from_home(store_url).is_file():
+        return predict_duration(plan, ())  # a dry run on a fresh machine loads no database
     try:
-        path = store_path(store_url)
-        if path is not None and not path.is_file():
-            return predict_duration(plan, ())
         from harness.planning.environment import machine_name
         from harness.store.opening import open_store
         from harness.store.past_trials import read_past_trials

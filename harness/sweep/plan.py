@@ -20,7 +20,7 @@ from harness.planning.gpus import idle_gpus_problem
 from harness.planning.options import Axes, known_options, parse_settings, resolve_options, single_options
 from harness.planning.plan import Plan, idle_parts, make_plan
 from harness.planning.script_flags import WORKLOAD, ScriptFlags
-from harness.planning.suite import Suite, SuiteFile, apply_flags, suite_names
+from harness.planning.suite import Suite, SuiteFile, apply_flags, shipped_suites
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_names
 from harness.sweep.duration import SweepDuration
 from harness.sweep.plugins import use_plugin_files, with_programs, with_sources
@@ -52,7 +52,7 @@ class SuiteRequest:
     @property
     def script_folder(self) -> Path:
         """The folder that the paths of scripts are relative to: that of the suite's file where it names them."""
-        return Path.cwd() if self.script.scripts or self.name in suite_names() else self.file.path.parent
+        return Path.cwd() if self.script.scripts or self.name in shipped_suites() else self.file.path.parent
 
     @cached_property
     def file(self) -> SuiteFile:

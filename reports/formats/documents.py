@@ -22,6 +22,7 @@ VERSIONS = {
     "calibration": 1,
     "fit": 1,
     "list": 1,
+    "config": 1,
     "doctor": 1,
     "new": 1,
     "try": 1,

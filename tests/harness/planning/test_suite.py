@@ -6,7 +6,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.planning.options import parse_settings
-from harness.planning.suite import Suite, SuiteFile, apply_flags, find_toml_line, read_suite, suite_names
+from harness.planning.suite import Suite, SuiteFile, apply_flags, read_suite, suite_names
+from harness.toml_lines import find_toml_line
 
 
 @pytest.mark.parametrize("name", suite_names())
