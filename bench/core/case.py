@@ -143,6 +143,9 @@ class Case(FrozenModel):
     """The user's program that its ranks run, unchanged; ``None``: they run the workload of that name."""
     label: str = ""
     """The name of its sweep, where several sweeps are shown together; empty in stored cases."""
+    compared_by_commit: bool = Field(default=False, exclude=True, repr=False)
+    """Whether a commit says which program and plugins it ran: those of a user's repository. It is known of the sweep,
+    and no part of stored cases."""
 
     def without_program_files(self) -> Case:
         """The case as a trial stores it: the program's files are stored once, with the plan."""

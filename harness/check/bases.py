@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.check.source_trees import find_commit
 from harness.errors import UsageError
+from harness.planning.git import OWN_REPOSITORY, Repository
 from reports.regression.evidence import EarlierVerdicts, NightFacts
 from reports.regression.judge import JudgedSeries
 from reports.regression.ratios import SPEED_METRICS
@@ -71,7 +72,7 @@ def last_good_commit(
     return night.commit if night else None
 
 
-def base_problem(base: str | None, *, explicit: bool) -> str:
+def base_problem(base: str | None, *, explicit: bool, repository: Repository = OWN_REPOSITORY) -> str:
     """Why the base cannot be checked out; empty where it can.
 
     Raises :class:`UsageError` where it was named on the command line (``explicit``).
@@ -79,7 +80,7 @@ def base_problem(base: str | None, *, explicit: bool) -> str:
     if base is None:
         return f"no earlier night has a commit that can be checked out; {NAME_BASE}"
     try:
-        find_commit(base)
+        find_commit(base, repository)
     except UsageError as problem:
         if explicit:
             raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.check.compared_code import SideSetup, code_of_plan, code_of_sweep
 from harness.check.confirmation import (
     ConfirmOptions,
     ConfirmResult,
@@ -135,7 +136,8 @@ def _judge_night(
     stderr_console: Console,
 ) -> list[tuple[PlacedHistory, ConfirmResult]]:
     """Judge each place by its own history. Pairs are run for the suspects of this place only, if the night has it."""
-    here = read_environment().place if len(night.histories) > 1 else {}
+    repository = code_of_sweep(night.newest.info, confirmation.setup).repository
+    here = read_environment(repository).place if len(night.histories) > 1 else {}
     elsewhere = {
         placed.history.newest.night: describe_differences(here, placed.history.newest.place)
         for placed in night.histories
@@ -145,7 +147,7 @@ def _judge_night(
     for placed in night.histories:
         name = placed.history.newest.night
         if here and elsewhere[name] and not all(elsewhere.values()):
-            there = ConfirmOptions(requested=False, base_rev=confirmation.base_rev)
+            there = replace(confirmation, requested=False)
             result = judge_sweep(placed.history, there, store, folder, stderr_console)
             why = f"{name} ran elsewhere ({elsewhere[name]}); run `check --sweep {name} --confirm` there"
             result = replace(result, members=[with_obstacle(member, why) for member in result.members])
@@ -186,14 +188,19 @@ def build_result(members: Sequence[JudgedSeries], *, with_assurance: bool = True
     return CheckResult(judgement, tuple(series for _, series, _ in ranked))
 
 
-def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_console: Console) -> CheckResult:
+def check_pairs(
+    suite: str, base_rev: str, setup: SideSetup, place: str, command: str, stderr_console: Console
+) -> CheckResult:
     """Run the cases of a suite in interleaved pairs with ``base_rev`` and judge them. Raises :class:`UsageError`."""
-    head = head_tree()
-    if head.commit == short_commit(base_rev) and not head.changed_files:
-        raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name another one to compare with")
     planned = plan_sweep(SuiteRequest(suite))
+    code = code_of_plan(
+        [*planned.plan.cases, *(skip.case for skip in planned.plan.skips)], planned.suite.plugins, setup
+    )
+    head = head_tree(code)
+    if head.commit == short_commit(base_rev, code.repository) and not head.changed_files:
+        raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name another one to compare with")
     suite_plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
-    environment = read_environment()
+    environment = read_environment(code.repository)
     began, night = utc_now(), new_sweep_id()
     store = open_store(place, create=True)
 
@@ -210,6 +217,7 @@ def check_pairs(suite: str, base_rev: str, place: str, command: str, stderr_cons
             members,
             artifact_folder(place, night),
             watcher,
+            code,
         )
     store.close()
     return build_result(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bench.core.case import Case
 from bench.host.variables import recorded_variables
+from harness.check.compared_code import ComparedCode, SideSetup
 from harness.check.interleaving import PairWatcherProtocol, interleave, open_sides
 from harness.check.sides import Side
-from harness.check.source_trees import head_tree, short_commit
+from harness.check.source_trees import OWN_CODE, head_tree, short_commit
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.store.ledger import Ledger, PairTrial
@@ -34,6 +35,7 @@ class ConfirmOptions:
 
     requested: bool = False
     base_rev: str | None = None
+    setup: SideSetup = field(default_factory=SideSetup)
 
 
 def resolve_unchanged_code(members: Sequence[JudgedSeries], commit: str) -> list[JudgedSeries]:
@@ -126,6 +128,7 @@ def confirm_suspects(
     judge: JudgeFunction,
     folder: Path,
     watcher: PairWatcherProtocol,
+    code: ComparedCode = OWN_CODE,
 ) -> ConfirmResult:
     """Run pairs with a base, as many as :func:`run_until_decided` needs.
 
@@ -140,12 +143,13 @@ def confirm_suspects(
         judge: From the numbers of the pairs to verdicts.
         folder: For logs and the files of failed trials.
         watcher: Shows the progress.
+        code: What the commits are of.
 
     Raises:
         UsageError: Where the base cannot be checked out.
     """
     by_key = {case.key: case for case in cases}
-    base_commit, head_code = short_commit(base_rev), head_tree()
+    base_commit, head_code = short_commit(base_rev, code.repository), head_tree(code)
     # Files that differ from the commit may have differed in another way in an earlier call.
     pairs = stored_pairs(ledger, night, None if head_code.changed_files else head_code.commit, base_commit)
     verdicts = judge(pairs.numbers)
@@ -158,7 +162,7 @@ def confirm_suspects(
         ledger.add_pair(pair_trial)
         pairs.add(pair_trial)
 
-    with open_sides(base_rev, cases, folder, environment) as (head, base):
+    with open_sides(base_rev, cases, folder, environment, code) as (head, base):
         verdicts = run_until_decided(night, by_key, head, base, pairs, judge, add, watcher)
         resolved = [
             _resolve_without_pairs(member, pairs, base.unavailable_reason or head.unavailable_reason or "")
@@ -251,15 +255,18 @@ def _resolve_without_pairs(member: JudgedSeries, pairs: NightPairs, side: str) -
     return resolve_suspect(member, status, f"{cause}; {verdict.reason}")
 
 
-def check_head_commit(measured: str | None, *, changed: bool, sources: str | None = None) -> None:
+def check_head_commit(
+    measured: str | None, *, changed: bool, sources: str | None = None, code: ComparedCode = OWN_CODE
+) -> None:
     """Raise :class:`UsageError` where the night measured other code than is running.
 
     Args:
         measured: The commit of the night; ``None``: unknown.
         changed: Whether files differed from it.
         sources: The digest of what its ranks ran; ``None``: unknown.
+        code: What the commit is of.
     """
-    here = head_tree()
+    here = head_tree(code)
     if measured is not None and (here.commit != measured or (here.changed_files and not changed)):
         raise UsageError(
             f"--confirm: the newest night measured commit {measured}, and the code here is {here.title}; "
@@ -288,7 +295,7 @@ def check_same_variables(settings: Iterable[Mapping[str, str]], given: Collectio
         raise UsageError(f"--confirm: the newest sweep had other variables ({differences}); set them as they were")
 
 
-def check_same_machine(place: Mapping[str, str]) -> None:
+def check_same_machine(place: Mapping[str, str], code: ComparedCode = OWN_CODE) -> None:
     """Raise :class:`UsageError` where the sweep ran on another machine or with other versions."""
-    if differences := describe_differences(read_environment().place, place):
+    if differences := describe_differences(read_environment(code.repository).place, place):
         raise UsageError(f"--confirm: the newest sweep ran elsewhere ({differences}); confirm it there, or sweep here")

@@ -13,6 +13,7 @@ from harness.store.dates import date_problem
 from harness.store.ledger import Acceptance, Ledger, NightRow
 from harness.store.store import Store, SweepInfo
 from reports.analysis.same_work import DIFFERENT_WORK
+from reports.analysis.trial_measures import PROGRAM_SETTING, SOURCE_PREFIX
 from reports.regression.evidence import AcceptedLevel, EarlierVerdicts, NightFacts
 from reports.regression.judge import NIGHTS_KEPT
 from reports.regression.subjects import CellMeasures
@@ -160,10 +161,21 @@ def _facts(ledger: Ledger, environments: Mapping[str, Environment], nights: Sequ
                 place=where.place,
                 commit=None if where.changed_files else where.commit,
                 numbers=numbers.get(night.id, {}),
-                settings=settings[night.id],
+                settings=settings[night.id] if where.repository is None else _without_digests(settings[night.id]),
             )
         )
     return facts
+
+
+def _without_digests(settings: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The settings of cells whose program and plugins are what the commits of nights differ in (pure)."""
+    return {
+        key: {
+            name: value.rpartition(" ")[0] if name == PROGRAM_SETTING or value.startswith(SOURCE_PREFIX) else value
+            for name, value in cell.items()
+        }
+        for key, cell in settings.items()
+    }
 
 
 def _measures_by_night(rows: Iterable[tuple[str, str, int, str, float]]) -> Mapping[str, CellMeasures]:

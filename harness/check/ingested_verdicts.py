@@ -40,7 +40,8 @@ def judge_ingested(
     by_name = {item.subject.name: item for item in ingested.series}
     members = judge_series([(item.subject, item.series) for item in ingested.series], RULE)
     members = _with_stored_answers(members, ingested, ledger)
-    base_rev = None if confirmation.base_rev is None else short_commit(confirmation.base_rev)
+    # Of a night that ingested nothing, the commit may be of a user's repository.
+    base_rev = None if confirmation.base_rev is None or not members else short_commit(confirmation.base_rev)
     members = [
         _resolve_alone(member, by_name[member[0].name], base_rev, ingested.judged) if _is_suspect(member) else member
         for member in members

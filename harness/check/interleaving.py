@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.core.case import Case
-from harness.check.sides import PairContext, Side, SideName, backends_of
-from harness.check.source_trees import checked_out, head_tree
+from harness.check.compared_code import ComparedCode
+from harness.check.sides import PairContext, Side, SideName, backends_of, programs_only
+from harness.check.source_trees import OWN_CODE, checked_out, head_tree
 from harness.planning.plan import shuffle_cases
 from harness.store.ledger import PairTrial
 
@@ -29,7 +30,9 @@ class PairWatcherProtocol(Protocol):
 
 
 @contextmanager
-def open_sides(rev: str, cases: Sequence[Case], folder: Path, environment: str) -> Iterator[tuple[Side, Side]]:
+def open_sides(
+    rev: str, cases: Sequence[Case], folder: Path, environment: str, code: ComparedCode = OWN_CODE
+) -> Iterator[tuple[Side, Side]]:
     """Head and base, for any number of calls of :func:`interleave`. Their processes and worktree end with the context.
 
     Args:
@@ -37,13 +40,14 @@ def open_sides(rev: str, cases: Sequence[Case], folder: Path, environment: str) 
         cases: All cases that may be run.
         folder: For logs and the files of failed trials.
         environment: The id of the environment, for the trials.
+        code: What the commits are of.
 
     Raises:
         UsageError: Where the base cannot be checked out.
     """
-    context = PairContext(folder, environment, backends_of(cases))
-    head = head_tree()
-    with checked_out(rev) as base, Side("head", head, context) as ours, Side("base", base, context) as theirs:
+    context = PairContext(folder, environment, backends_of(cases), code, programs_only(cases))
+    head = head_tree(code)
+    with checked_out(rev, code) as base, Side("head", head, context) as ours, Side("base", base, context) as theirs:
         yield ours, theirs
 
 

@@ -24,11 +24,12 @@ from rich.console import Console
 from bench.host.processes import die_with_parent
 from bench.host.secrets import MASK
 from harness.check import micro_benchmarks
+from harness.check.compared_code import SideSetup
 from harness.check.micro_benchmarks import MicroRun
 from harness.check.night_files import MICRO_FOLDER, clear_folder, night_output
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, OutputError, UsageError
 from harness.output_files import locked_folder, write_output
-from harness.planning.suite import read_suite
+from harness.planning.suite import read_suite, suite_names
 from harness.store import STORE_VARIABLE
 from harness.store.location import store_label, store_path
 from harness.store.opening import check_store, open_store
@@ -49,14 +50,29 @@ SEVEREST_FIRST = (1, EXIT_USAGE, EXIT_TRIALS_FAILED, 3, EXIT_OK)
 
 @dataclass(frozen=True)
 class NightlyOptions:
-    """Options of a night. ``base_rev``: the commit that suspects are compared with; ``None``: the last good one."""
+    """Options of a night."""
 
     suite: str
     store: str
     out: Path
     base_rev: str | None = None
-    micro: bool = True
+    """The commit that suspects are compared with; ``None``: the last good one."""
+    micro: bool | None = None
+    """Run the micro-benchmarks, which are this project's; ``None``: with its own suites."""
     confirm: bool = True
+    setup: SideSetup = field(default_factory=SideSetup)
+    """What the sides of pairs need."""
+
+    @property
+    def measures_micro(self) -> bool:
+        """Whether the micro-benchmarks are run."""
+        return self.suite in suite_names() if self.micro is None else self.micro
+
+    @property
+    def setup_options(self) -> tuple[str, ...]:
+        """What says to a check what the sides of pairs need."""
+        install = () if self.setup.install is None else ("--install", self.setup.install)
+        return (*install, *(word for name in self.setup.data for word in ("--data", name)))
 
     @property
     def store_options(self) -> tuple[str, ...]:
@@ -111,7 +127,7 @@ def check_command(night: NightlyOptions, sweep: str, *, confirm: bool) -> list[s
     base = ["--base-rev", night.base_rev] if night.base_rev else []
     pages = [("--junit", "junit.xml"), ("--markdown", "verdict.md"), ("--html", "verdict.html")]
     output_options = [argument for option, name in pages for argument in (option, str(night.out / name))]
-    pairs = ["--confirm", *base] if confirm else []
+    pairs = ["--confirm", *base, *night.setup_options] if confirm else []
     return _harness("check", *night.store_options, *suite, *pairs, *output_options, "--json")
 
 
@@ -140,7 +156,7 @@ def _run_steps(night: NightlyOptions, stderr_console: Console) -> int:
     tonight = next((sweep for sweep in reversed(nights) if sweep not in before), None)
     if tonight and swept.status == EXIT_TRIALS_FAILED and not _has_a_number(night.store, tonight):
         nightly_run.ended[-1] = StepResult("sweep", EXIT_TRIALS_FAILED, NOTHING_MEASURED)
-    if night.micro:
+    if night.measures_micro:
         nightly_run.measure_micro(tonight)
     if tonight:
         nightly_run.check(tonight)

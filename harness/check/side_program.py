@@ -3,7 +3,7 @@
 The program belongs to the running harness, but everything it imports is the tree's, which may be older. It therefore
 calls as little of it as possible, and answers with an error whatever fails. Requests and answers are JSON:
 
-    {"do": "begin", "site": …, "backends": […]}                             → {"code": {package: folder}}
+    {"do": "begin", "site": …, "backends": […], "programs_only": …}          → {"code": {package: folder}}
     {"do": "measure", "case": …, "number": …, "folder": …, "environment": …} → {"trial": the trial's own JSON}
     anything that fails                                                     → {"problem": one line}
 """
@@ -86,10 +86,12 @@ class TreeRunner:
     def __init__(self) -> None:
         self.site: Any = None
         self.backends: list[str] = []
+        self.programs_only = False
         self.warm = False
 
-    def begin(self, site: str, backends: list[str]) -> dict[str, Any]:
+    def begin(self, site: str, backends: list[str], programs_only: bool = False) -> dict[str, Any]:
         """Import the tree's packages; returns the folder of each."""
+        self.programs_only = programs_only
         code = {name: str(Path(str(importlib.import_module(name).__file__)).parent) for name in PACKAGES}
         for name in REQUIRED_MODULES:
             _module(name)
@@ -98,17 +100,20 @@ class TreeRunner:
 
     def measure(self, case: Request, number: int, folder: str, environment: str) -> dict[str, Any]:
         """Run one trial; returns it as JSON."""
-        self._warm_up()
         parsed_case = _module("case").Case.model_validate(case)
+        self._warm_up(parsed_case)
         trial = _module("runner").run_trial(
             parsed_case, number, self.site, _backend_of(parsed_case), Path(folder), environment
         )
         return {"trial": trial.model_dump_json()}
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, case: Any) -> None:
         """Load frameworks before the first trial, not earlier: that would disturb a trial of the other side."""
         if self.warm:
             return
+        if self.programs_only and hasattr(self.site, "reserve"):
+            # Nothing is loaded then: the ranks of a program load their frameworks by themselves.
+            self.site.reserve((case,))
         modules: list[str] = []
         for name in self.backends:
             # A backend that cannot be loaded fails its own trials, with the reason.

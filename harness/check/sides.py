@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +23,10 @@ from bench.core.records import Trial
 from bench.host.logs import last_lines
 from bench.host.variables import cleaned_environment
 from harness.check import side_program
+from harness.check.compared_code import ComparedCode
+from harness.check.side_installation import InstallError, install_side
 from harness.check.source_trees import SourceTree
+from harness.errors import UsageError
 from harness.sites.base.running_trial import utc_now
 from harness.store.foreign import MAX_RECORD_BYTES
 
@@ -44,14 +48,21 @@ class SideProcessLost(Exception):
 
 
 class SideProcess:
-    """The process of a side, and the pipe to it."""
+    """The process of a side, and the pipe to it.
 
-    def __init__(self, tree: Path, log: Path) -> None:
+    Args:
+        tree: The code that it runs.
+        log: The file that its output is appended to.
+        programs: The folder of the programs of its environment; ``None``: that of this process.
+    """
+
+    def __init__(self, tree: SourceTree, log: Path, programs: Path | None = None) -> None:
         self.pipe, theirs = Pipe()
+        python = sys.executable if programs is None else str(programs / "python")
         with log.open("ab") as raw_output, theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", BOOTSTRAP, side_program.__file__, str(theirs.fileno())],
-                env=side_environment(tree, os.environ),
+                [python, "-c", BOOTSTRAP, side_program.__file__, str(theirs.fileno())],
+                env=side_environment(tree, os.environ, programs),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
@@ -104,16 +115,34 @@ def _read(pipe: Connection) -> dict[str, Any]:
     return answer
 
 
-def side_environment(tree: Path, outside: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+def side_environment(
+    tree: SourceTree, outside: os._Environ[str] | dict[str, str], programs: Path | None = None
+) -> dict[str, str]:
     """The environment of a side: its tree comes first on the module path of every process that it starts.
 
     The working folder stays the same for relative paths, and is not searched for modules. Output is unbuffered, so
     that the log is complete whenever the process ends. An older tree does not remove by itself what ranks must not
-    inherit.
+    inherit. Packages of a user's working tree come before those of it that are installed, which are of one commit only.
+
+    Args:
+        tree: The code of the side.
+        outside: The environment of this process.
+        programs: The folder of the programs of the side's own environment, if it has one.
     """
-    path = os.pathsep.join(filter(None, [str(tree), outside.get("PYTHONPATH")]))
+    places = [tree.path, *(import_paths(tree.checkout) if tree.checkout is not None else ())]
+    path = os.pathsep.join(filter(None, [*map(str, places), outside.get("PYTHONPATH")]))
     inherited = cleaned_environment(outside)
+    if programs is not None:
+        inherited |= {
+            "VIRTUAL_ENV": str(programs.parent),
+            "PATH": os.pathsep.join([str(programs), inherited.get("PATH", os.defpath)]),
+        }
     return {**inherited, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def import_paths(checkout: Path) -> tuple[Path, ...]:
+    """Where Python finds the packages of a repository: in its folder and, by a common layout, in ``src``."""
+    return tuple(place for place in (checkout, checkout / "src") if place.is_dir())
 
 
 @dataclass(frozen=True)
@@ -126,6 +155,10 @@ class PairContext:
     """The id of the environment, for the trials."""
     backends: tuple[str, ...]
     """Backends of all cases: their modules are loaded once."""
+    code: ComparedCode = field(default_factory=ComparedCode)
+    """What the commits of the sides are of."""
+    programs_only: bool = False
+    """Whether all cases run a user's program, whose ranks load frameworks by themselves."""
     site: str = "local"
 
 
@@ -141,6 +174,8 @@ class Side:
         self.unavailable_reason: str | None = None
         """Why it cannot measure, once that is known."""
         self.child: SideProcess | None = None
+        self.programs: Path | None = None
+        """The folder of the programs of its environment; ``None``: that of this process."""
         self.starts_left = MAX_STARTS
 
     def __enter__(self) -> Side:
@@ -148,6 +183,7 @@ class Side:
 
     def __exit__(self, *_: object) -> None:
         self.end_process()
+        self._remove_environment()
 
     @property
     def title(self) -> str:
@@ -157,18 +193,31 @@ class Side:
         """Start the process and load the tree's code; returns :attr:`unavailable_reason`."""
         if self.child is None and self.unavailable_reason is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.child = SideProcess(self.tree.path, self.log)
             try:
+                self._install()
+                self.child = SideProcess(self.tree, self.log, self.programs)
                 self.unavailable_reason = self._start_problem()
-            except SideProcessLost as problem:
+            except (SideProcessLost, InstallError) as problem:
                 self.unavailable_reason = f"{self.title} can't be run: {problem}"
             if self.unavailable_reason is not None:
                 self.end_process()
         return self.unavailable_reason
 
+    def _install(self) -> None:
+        """Run the install command for the working tree, once. Raises :class:`InstallError`."""
+        command = self.context.code.setup.install
+        if command is not None and self.tree.checkout is not None and self.programs is None:
+            self.programs = install_side(command, self.tree.checkout, self.folder)
+
     def _start_problem(self) -> str | None:
         assert self.child is not None
-        answer = self.child.ask(BEGIN_TIMEOUT_S, do="begin", site=self.context.site, backends=self.context.backends)
+        answer = self.child.ask(
+            BEGIN_TIMEOUT_S,
+            do="begin",
+            site=self.context.site,
+            backends=self.context.backends,
+            programs_only=self.context.programs_only,
+        )
         if "problem" in answer:
             return f"{self.title} can't be run: {answer['problem']}"
         elsewhere = describe_foreign_packages(answer.get("code", {}), self.tree.path)
@@ -195,6 +244,11 @@ class Side:
     def _measured(self, case: Case, number: int) -> tuple[Trial | None, str]:
         if self.begin() is not None or self.child is None:
             return None, str(self.unavailable_reason)
+        if self.tree.checkout is not None:
+            try:
+                case = self.context.code.case_in(case, self.tree.checkout)
+            except UsageError as problem:
+                return None, f"{self.title}: {problem}"
         try:
             answer = self.child.ask(
                 case.timeout_s + EXTRA_TIMEOUT_S,
@@ -221,6 +275,10 @@ class Side:
         self.starts_left -= 1
         if not self.starts_left:
             self.unavailable_reason = f"{self.title} can't be run: it {how}, {MAX_STARTS} times"
+
+    def _remove_environment(self) -> None:
+        if self.programs is not None:
+            shutil.rmtree(self.programs.parent, ignore_errors=True)
 
     def end_process(self) -> None:
         """End the process, if there is one. The next trial starts another."""
@@ -258,9 +316,14 @@ def read_trial(raw_output: str, case: Case) -> tuple[Trial | None, str]:
         first = problem.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "its trial"
         return None, f"its trial can't be read here ({place}: {first['msg'].lower()})"
-    theirs, ours = trial.case.model_dump(), case.model_dump()
+    theirs, ours = trial.case.model_dump(), case.without_program_files().model_dump()
     differ = [name for name, value in ours.items() if theirs[name] != value]
     return (None, f"it measures another case ({', '.join(differ)} differ)") if differ else (trial, "")
+
+
+def programs_only(cases: Sequence[Case]) -> bool:
+    """Whether all cases run a user's program."""
+    return all(case.program is not None for case in cases)
 
 
 def backends_of(cases: Sequence[Case]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.check.bases import SuspectsByBase, base_of, base_problem, suspects_by_base
+from harness.check.compared_code import ComparedCode, code_of_sweep
 from harness.check.confirmation import (
     ConfirmOptions,
     ConfirmResult,
@@ -44,6 +45,7 @@ class _Check:
 
     history: SweepHistory
     confirmation: ConfirmOptions
+    code: ComparedCode
     store: Store
     folder: Path
     stderr_console: Console
@@ -70,7 +72,8 @@ def judge_sweep(
     Raises:
         UsageError: Where pairs are requested and cannot be run here.
     """
-    check = _Check(history, confirmation, store, folder, stderr_console)
+    code = code_of_sweep(history.info, confirmation.setup)
+    check = _Check(history, confirmation, code, store, folder, stderr_console)
     screened = check.members({})
     suspects = [member for member in screened if member[2].status == "suspect"]
     groups = _groups(check, suspects)
@@ -94,7 +97,7 @@ def judge_sweep(
 def _groups(check: _Check, suspects: Sequence[JudgedSeries]) -> SuspectsByBase:
     history = check.history
     if check.confirmation.base_rev is not None:
-        return {short_commit(check.confirmation.base_rev): suspects}
+        return {short_commit(check.confirmation.base_rev, check.code.repository): suspects}
     if history.pinned is not None:
         commit = next((night.commit for night in history.past if night.night == history.pinned), None)
         return {commit: suspects}
@@ -107,31 +110,42 @@ def _settle(check: _Check, base: str | None, screened: Sequence[JudgedSeries], j
     if base is not None and base == history.newest.commit:
         return ConfirmResult(resolve_unchanged_code(screened, base), base)
     night, environment = history.newest.night, history.info.environment
+
+    def explained_base() -> str:
+        return base_problem(base, explicit=confirmation.base_rev is not None, repository=check.code.repository)
+
     stored = stored_pairs(check.store.ledger, night, history.newest.commit, base)
     with_stored_pairs = judge(stored.numbers) if stored.trials else screened
     suspects = [verdict for _, _, verdict in screened if verdict.status == "suspect"]
     if suspects and not confirmation.requested:
-        problem = place_problem(environment.place) or base_problem(base, explicit=confirmation.base_rev is not None)
+        problem = place_problem(environment.place, check.code) or explained_base()
         return ConfirmResult([with_obstacle(member, problem) for member in with_stored_pairs], base, stored.trials)
     if not suspects:
         return ConfirmResult(with_stored_pairs, base, stored.trials)
     sources = history.info.sources
     check_head_commit(
-        environment.commit, changed=bool(environment.changed_files), sources=sources.digest if sources else None
+        environment.commit,
+        changed=bool(environment.changed_files),
+        sources=sources.digest if sources else None,
+        code=check.code,
     )
-    check_same_machine(environment.place)
+    check_same_machine(environment.place, check.code)
     cases = history.info.plan.cases
+    if not check.code.own:
+        check.code.check_unchanged(cases)
     here = [case for case in cases if case.site == DEFAULT_SITE]
     given = {name for case in here for name in case.env}
     check_same_variables([history.newest.settings.get(case.key, {}) for case in here], given)
-    problem = base_problem(base, explicit=confirmation.base_rev is not None)
+    problem = explained_base()
     if base is None or problem:
         return ConfirmResult(leave_inconclusive(with_stored_pairs, problem))
     with PairProgress(check.stderr_console, 2 * sum(verdict.pairs_wanted for verdict in suspects)) as watcher:
-        return confirm_suspects(night, cases, base, environment.id, check.store.ledger, judge, check.folder, watcher)
+        return confirm_suspects(
+            night, cases, base, environment.id, check.store.ledger, judge, check.folder, watcher, check.code
+        )
 
 
-def place_problem(place: Mapping[str, str]) -> str:
+def place_problem(place: Mapping[str, str], code: ComparedCode) -> str:
     """Why pairs of a sweep cannot be run here; empty where they can."""
-    differences = describe_differences(read_environment().place, place)
+    differences = describe_differences(read_environment(code.repository).place, place)
     return f"the sweep ran elsewhere ({differences}); run `check --confirm` there" if differences else ""

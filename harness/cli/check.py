@@ -28,6 +28,8 @@ from harness.store import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from harness.check.checks import CheckResult
+    from harness.check.compared_code import SideSetup
+    from harness.check.confirmation import ConfirmOptions
     from harness.output_files import OutputFile
 
 EXAMPLES = {
@@ -45,6 +47,7 @@ EXAMPLES = {
         "Examples:\n\n`python -m harness nightly`\n\n"
         "`python -m harness nightly scaling --no-micro --out /srv/pages` — another suite, without micro-benchmarks\n\n"
         "`python -m harness nightly --base-rev v1.2` — suspects are compared with that commit\n\n"
+        "`python -m harness nightly nightly.toml --install 'pip install .'` — a program in a repository of your own\n\n"
         "Exit: 0 pass or improved, 1 regressed, 2 bad input, 3 cannot tell, 4 a trial or a step gave no number, "
         "130 interrupted."
     ),
@@ -65,6 +68,22 @@ ConfirmOption = Annotated[
 ]
 BaseRevOption = Annotated[
     str | None, typer.Option("--base-rev", metavar="REV", help="The base commit; default: the last good night's.")
+]
+InstallOption = Annotated[
+    str | None,
+    typer.Option(
+        "--install",
+        metavar="COMMAND",
+        help="Install each side of a repository of your own by this command, in an environment of its own.",
+    ),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="A file or folder of your repository that git does not track: the base gets a link to it.",
+    ),
 ]
 PairsOnlyOption = Annotated[
     bool, typer.Option("--pairs-only", help="Run pairs of every case of --suite, without a sweep or a history.")
@@ -135,6 +154,8 @@ def check(
     baseline: BaselineOption = None,
     confirm: ConfirmOption = False,
     base_rev: BaseRevOption = None,
+    install: InstallOption = None,
+    data: DataOption = None,
     pairs_only: PairsOnlyOption = False,
     history: HistoryOption = None,
     current: CurrentOption = None,
@@ -156,6 +177,8 @@ def check(
     Nights are screened; suspects are confirmed by interleaved pairs, or left open. A verdict quotes the false-alarm
     rate that was measured for the rule.
     """
+    from harness.check.compared_code import SideSetup
+    from harness.check.confirmation import ConfirmOptions
     from harness.check.verdict_files import verdict_outputs
     from harness.sweep.plugins import use_plugin_files
 
@@ -170,9 +193,10 @@ def check(
             raise UsageError("--history checks files: pairs come by --pairs, and options of a sweep do not apply")
         result = _check_files(history, current, pairs)
     elif pairs_only:
-        result = _check_pairs(suite, base_rev, store)
+        result = _check_pairs(suite, base_rev, SideSetup(install, tuple(data or ())), store)
     else:
-        result = _check_sweep(store, suite, sweep, baseline, base_rev, confirm=confirm)
+        confirmation = ConfirmOptions(confirm, base_rev, SideSetup(install, tuple(data or ())))
+        result = _check_sweep(store, suite, sweep, baseline, confirmation)
     return _report_verdict(result, outputs, as_json=as_json)
 
 
@@ -199,25 +223,23 @@ def _check_files(history: Path | None, current: Path | None, pairs: Path | None)
     return check_files(history, current, pairs, command_line())
 
 
-def _check_pairs(suite: str | None, base_rev: str | None, store: str) -> CheckResult:
+def _check_pairs(suite: str | None, base_rev: str | None, setup: SideSetup, store: str) -> CheckResult:
     from harness.check.checks import check_pairs
 
     if suite is None or base_rev is None:
         raise UsageError("--pairs-only: name the cases and the base with --suite NAME --base-rev REV")
-    return check_pairs(suite, base_rev, store, command_line(), stderr_console())
+    return check_pairs(suite, base_rev, setup, store, command_line(), stderr_console())
 
 
 def _check_sweep(
-    store: str, suite: str | None, sweep: str | None, baseline: str | None, base_rev: str | None, *, confirm: bool
+    store: str, suite: str | None, sweep: str | None, baseline: str | None, confirmation: ConfirmOptions
 ) -> CheckResult:
     from harness.check.checks import check_sweep
-    from harness.check.confirmation import ConfirmOptions
     from harness.check.history import SweepSelection
 
-    if base_rev is not None and not confirm:
+    if confirmation.base_rev is not None and not confirmation.requested:
         raise UsageError("--base-rev is the base that --confirm runs pairs against; add --confirm")
-    selection, confirmation = SweepSelection(suite, sweep, baseline), ConfirmOptions(confirm, base_rev)
-    return check_sweep(store, selection, confirmation, command_line(), stderr_console())
+    return check_sweep(store, SweepSelection(suite, sweep, baseline), confirmation, command_line(), stderr_console())
 
 
 def _report_verdict(result: CheckResult, outputs: Mapping[str, OutputFile], *, as_json: bool) -> int:
@@ -251,7 +273,12 @@ def nightly(
     base_rev: Annotated[
         str | None, typer.Option(metavar="REV", help="The base of suspects; default: the last good commit.")
     ] = None,
-    micro: Annotated[bool, typer.Option("--micro/--no-micro", help="Run the micro-benchmarks too.")] = True,
+    install: InstallOption = None,
+    data: DataOption = None,
+    micro: Annotated[
+        bool | None,
+        typer.Option("--micro/--no-micro", help="Run this project's micro-benchmarks too; default: with its suites."),
+    ] = None,
     confirm: Annotated[bool, typer.Option("--confirm/--no-confirm", help="Run suspects again, in pairs.")] = True,
     verbosity: VerbosityOption = None,
 ) -> int:
@@ -259,7 +286,9 @@ def nightly(
 
     The exit code is the verdict. A step that fails is reported, and the others run all the same.
     """
+    from harness.check.compared_code import SideSetup
     from harness.check.nightly import NightlyOptions, run_nightly
 
+    night = NightlyOptions(suite, store, out, base_rev, micro, confirm, SideSetup(install, tuple(data or ())))
     with signals_as_interrupts():
-        return run_nightly(NightlyOptions(suite, store, out, base_rev, micro, confirm), stderr_console())
+        return run_nightly(night, stderr_console())

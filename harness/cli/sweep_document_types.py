@@ -238,6 +238,7 @@ class SweepDocument(TypedDict):
     report_problem: str | None
     commit: str | None
     changed_files: bool | None
+    repository: str | None
     sources: str | None
     sources_reason: str | None
     own_cost: Estimate | None

@@ -54,8 +54,15 @@ def read_program(command: str, base: Path, place: str = "") -> Program:
 
 def read_again(program: Program) -> Program:
     """The program as it is now. Raises :class:`UsageError` as :func:`read_program` does."""
-    folder, started_in = Path(program.folder), Path(program.working_directory)
-    return _read(folder, program.script, program.module, started_in, program.script)
+    return read_in(program, Path(program.folder), Path(program.working_directory))
+
+
+def read_in(program: Program, folder: Path, working_directory: Path) -> Program:
+    """The program as it is in another folder, such as that of another commit.
+
+    Raises :class:`UsageError` as :func:`read_program` does.
+    """
+    return _read(folder, program.script, program.module, working_directory, program.script)
 
 
 def changed_files(before: Program, now: Program) -> tuple[str, ...]:

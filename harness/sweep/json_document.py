@@ -39,6 +39,7 @@ def as_json(
         "report_problem": "; ".join(problems) or None,
         "commit": info.environment.commit,
         "changed_files": info.environment.changed_files,
+        "repository": info.environment.repository,
         "sources": info.sources.digest if info.sources else None,
         "sources_reason": None if info.sources else NO_SOURCES,
         "own_cost": _estimate(cost),

@@ -25,6 +25,7 @@ from harness.planning.plan import Plan
 from harness.planning.source_copy import remove_shared_sources
 from harness.planning.sources import Sources, copy_plugin_packages, read_sources
 from harness.planning.suite import Suite
+from harness.planning.user_repository import find_repository
 from harness.sites.base.contract import DEFAULT_SITE, Site
 from harness.sites.base.running_trial import utc_now
 from harness.store.labels import NO_LABELS, SweepLabels
@@ -128,7 +129,7 @@ def run(
     site.reserve(planned.plan.cases)
     site.warm(preload_modules(planned.plan, planned.plugins.backends))
     plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
-    environment = read_environment()
+    environment = read_environment(find_repository(plan.cases, planned.suite.plugins))
     if environment.commit_reason not in (None, NO_CHECKOUT):
         log.warning("commit unknown: %s", environment.commit_reason)
     info = SweepInfo(

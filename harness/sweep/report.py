@@ -42,7 +42,9 @@ def sweep_cells(
         and case.workload in workloads
         and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
     }
-    return make_cells(cases, skipped, trials, machinery, info.suite.precision)
+    cells = make_cells(cases, skipped, trials, machinery, info.suite.precision)
+    by_commit = info.environment.repository is not None
+    return tuple(cell.with_case(compared_by_commit=True) for cell in cells) if by_commit else cells
 
 
 def sweep_facts(info: SweepInfo) -> SweepFacts:
@@ -71,6 +73,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], costs: Mapping[str, Est
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
         ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
         ("commit", f"{environment.commit}{changed}" if environment.commit else f"unknown: {no_commit}"),
+        *([("repository", environment.repository)] if environment.repository else []),
         ("sources of the ranks", info.sources.digest if info.sources else f"unknown: {NO_SOURCES}"),
         (
             "machine",

@@ -13,6 +13,7 @@ from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.program import changed_files, read_again
 from harness.planning.sources import Sources, describe_files
+from harness.planning.user_repository import find_repository
 from harness.planning.variables import variable_combinations
 from harness.sites.base.contract import DEFAULT_SITE
 from harness.store.store import SweepInfo
@@ -44,7 +45,8 @@ def check_same_conditions(info: SweepInfo, trials: Sequence[Trial], sources: Sou
 
 def _check_environment(info: SweepInfo) -> None:
     before, now = (
-        one.model_dump(exclude={"changed_files", "commit_reason"}) for one in (info.environment, read_environment())
+        one.model_dump(exclude={"changed_files", "commit_reason"})
+        for one in (info.environment, read_environment(find_repository(info.plan.cases, info.suite.plugins)))
     )
     differing = [field for field, value in before.items() if value != now[field]]
     if differing:

@@ -26,9 +26,10 @@ Direction = Literal["faster", "slower", "unclear", "unknown"]
 
 
 def comparison_key(case: Case) -> str:
-    """The case, the data that it read, and the source of its program and plugins: cases that differ in any are not
-    compared."""
-    digests = [source.digest for source in (case.data, case.program, *case.plugins) if source is not None]
+    """The case, the data that it read, and the source of its program and plugins, where no commit says what it was:
+    cases that differ in any are not compared."""
+    sources = (case.data,) if case.compared_by_commit else (case.data, case.program, *case.plugins)
+    digests = [source.digest for source in sources if source is not None]
     return " ".join([case.key, *digests])
 
 

@@ -18,6 +18,8 @@ from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
 from reports.analysis.telemetry import usage_of
 
+PROGRAM_SETTING, SOURCE_PREFIX = "program", "source "
+"""The setting whose last word is the digest of a program, and what begins the value of one that is a plugin's."""
 NODE_PREFIX = "node "
 """Begins the name of a setting that is a fact about the nodes; records of before have none."""
 NODE_SEPARATOR = " | "
@@ -144,8 +146,8 @@ def settings_of(case: Case) -> dict[str, str]:
     settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
     settings |= {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
     if case.program is not None:
-        settings["program"] = f"{case.program.name} {case.program.digest}"
-    return settings | {f"{plugin.kind} {plugin.name}": f"source {plugin.digest}" for plugin in case.plugins}
+        settings[PROGRAM_SETTING] = f"{case.program.name} {case.program.digest}"
+    return settings | {f"{plugin.kind} {plugin.name}": f"{SOURCE_PREFIX}{plugin.digest}" for plugin in case.plugins}
 
 
 def trial_settings(trial: Trial) -> dict[str, str]:

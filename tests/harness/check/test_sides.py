@@ -159,7 +159,7 @@ def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
 def test_a_side_that_hangs_is_ended(side):
     hanging = side({"worker": "import time; time.sleep(600)"})
     hanging.folder.mkdir(parents=True)
-    child = SideProcess(hanging.tree.path, hanging.log)
+    child = SideProcess(hanging.tree, hanging.log)
     with pytest.raises(SideProcessLost, match=r"gave no answer within 0\.5 s"):
         child.ask(0.5, do="begin", site="local", backends=[])
     child.end()
@@ -167,15 +167,25 @@ def test_a_side_that_hangs_is_ended(side):
 
 
 def test_the_tree_comes_before_all_else(tmp_path):
-    environment = side_environment(tmp_path, {"PYTHONPATH": "/other", "HOME": "/h"})
+    tree = SourceTree(path=tmp_path, commit="c")
+    environment = side_environment(tree, {"PYTHONPATH": "/other", "HOME": "/h"})
     ours = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/other", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     assert environment == {**ours, "HOME": "/h"}
-    assert side_environment(tmp_path, {})["PYTHONPATH"] == str(tmp_path)
-    assert side_environment(tmp_path, {"OMP_PROC_BIND": "true", "RANK": "1", "HOME": "/h"}) == side_environment(
-        tmp_path, {"HOME": "/h"}
+    assert side_environment(tree, {})["PYTHONPATH"] == str(tmp_path)
+    assert side_environment(tree, {"OMP_PROC_BIND": "true", "RANK": "1", "HOME": "/h"}) == side_environment(
+        tree, {"HOME": "/h"}
     ), "an older tree does not remove them by itself"
     assert describe_foreign_packages({"bench": f"{tmp_path}/bench"}, tmp_path) == ""
     assert "bench came from /other/bench" in describe_foreign_packages({"bench": "/other/bench"}, tmp_path)
+
+
+def test_packages_of_a_user_s_tree_come_after_the_harness_and_before_what_is_installed(tmp_path):
+    (tmp_path / "src").mkdir()
+    tree = SourceTree(path=ROOT, commit="c", checkout=tmp_path)
+    environment = side_environment(tree, {"PYTHONPATH": "/other", "PATH": "/bin"}, tmp_path / "environment" / "bin")
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), str(tmp_path), f"{tmp_path}/src", "/other"]
+    assert environment["PATH"] == f"{tmp_path}/environment/bin{os.pathsep}/bin"
+    assert environment["VIRTUAL_ENV"] == f"{tmp_path}/environment"
 
 
 def test_an_older_tree_is_told_only_what_differs_from_the_defaults():
