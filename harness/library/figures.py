@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reports.analysis.cells import Cell
 from reports.analysis.findings import analyse_cells
 from reports.page.elements import Figure, Section
-from reports.page.plotly_charts import plotly_figure
+from reports.page.layout import FigureLayout
+from reports.page.plotly_charts import axis_titles, plotly_figure
 from reports.page.plotly_traces import literal
 from reports.page.sweep_page import make_page
 
@@ -57,10 +58,10 @@ def _standalone(section: Section, figure: Figure) -> dict[str, Any]:
     }
     layout["meta"] = {"section": section.title, "conditions": section.subtitle, "caption": figure.caption}
     layout["margin"] = MARGINS_PX
-    layout["height"] = HEIGHT_PX + LEGEND_LINE_PX * len(figure.series)
+    layout["height"] = max(HEIGHT_PX, FigureLayout(figure).height) + LEGEND_LINE_PX * len(figure.series)
     layout["showlegend"] = True
     layout["legend"] = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
-    for axis, title in (("xaxis", figure.x_title), ("yaxis", figure.y_title)):
+    for axis, title in zip(("xaxis", "yaxis"), axis_titles(figure), strict=True):
         layout[axis] = layout.get(axis, {}) | {"title": {"text": literal(title)}, "automargin": True}
     for trace in drawing["data"]:
         # The band of a fitted line belongs to that line.

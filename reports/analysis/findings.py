@@ -71,7 +71,12 @@ class CellGroup:
 
 
 def has_curve(cells: Iterable[Cell]) -> bool:
-    """Whether any backend has several rank counts: one rank count says nothing of scaling."""
+    """Whether any backend was measured at several rank counts: one rank count says nothing of scaling.
+
+    Where nothing was measured, the planned rank counts decide.
+    """
+    cells = list(cells)
+    cells = [cell for cell in cells if cell.throughput is not None] or cells
     counts: dict[str, set[int]] = {}
     for cell in cells:
         counts.setdefault(cell.case.curve, set()).add(cell.case.ranks)

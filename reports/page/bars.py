@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reports.analysis import formatting
 from reports.page.elements import Figure, Section, Table
-from reports.page.layout import FigureLayout, value_label
+from reports.page.figure_axes import value_label
 
 LINES = ("points", "fitted")
 """The marks of series that are drawn as lines."""
@@ -52,7 +52,7 @@ def bars_for_points(figure: Figure) -> Figure:
     names = [
         series.name if same_place else f"{series.name} {place}" for series, place in zip(curves, places, strict=True)
     ]
-    bars = replace(
+    return replace(
         figure,
         x_title=places[0] if same_place else "",
         series=tuple(replace(series, x=(float(number),), mark="points") for number, series in enumerate(curves)),
@@ -61,8 +61,6 @@ def bars_for_points(figure: Figure) -> Figure:
         log_x=False,
         log_y=False,
     )
-    # Long names have room in the whole width of the page.
-    return replace(bars, wide=True) if FigureLayout(bars).slanted else bars
 
 
 def _place(figure: Figure, x: float) -> str:

@@ -77,6 +77,10 @@ class Figure:
     """Each point is a bar from 0 over its category, with its interval; those of one category are side by side."""
     percent: bool = False
     """``y`` is a share, shown in percent."""
+    seconds: bool = False
+    """``y`` is a time in seconds, shown in seconds, ms or µs; its title names no unit."""
+    grows: bool = False
+    """``y`` grows with the number of ranks, as throughput does."""
     window: tuple[float, float] | None = None
     """An interval of ``x`` that is shaded: the measured window."""
     y_end: float | None = None

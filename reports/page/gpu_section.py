@@ -18,6 +18,7 @@ from reports.page.series import cell_title, point_series
 from reports.page.timelines import (
     FROM_ONE_TRIAL,
     GPU_TITLES,
+    SINCE_WINDOW,
     TABLE_HEADER,
     gaps_text,
     shaded_text,
@@ -103,7 +104,7 @@ def _activity_figure(key: str, title: str, cell: Cell, omitted: int) -> Figure:
     return Figure(
         key,
         f"Use of the GPU: {title}",
-        "seconds since the window began",
+        SINCE_WINDOW,
         "share",
         tuple(
             point_series(UNIT_TITLES[own.name], own.times_s, own.values, meaning_style(GPU_COLOURS, own.name), "line")

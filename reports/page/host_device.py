@@ -10,7 +10,6 @@ from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
 from reports.page.palette import GPU_COLOURS, meaning_style, neutral_style
 from reports.page.series import cell_title, interval_series
-from reports.page.step_times_figure import MAX_NARROW_CATEGORIES
 
 STEP, HOST, GPU = "step", "host, until it is launched", "GPU, its work"
 STYLES = {
@@ -37,7 +36,7 @@ def host_device_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         f"{key}-host-device",
         "Host and GPU in a step",
         "",
-        "time of a step (ms)",
+        "time of a step",
         tuple(
             _series(name, [_estimates(cell)[name] for cell in shown])
             for name in STYLES
@@ -47,7 +46,7 @@ def host_device_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         Table("Host and GPU in a step", header, rows, NOTE),
         categories=titles,
         bars=True,
-        wide=len(shown) > MAX_NARROW_CATEGORIES,
+        seconds=True,
     )
 
 
@@ -57,15 +56,9 @@ def _estimates(cell: Cell) -> dict[str, Estimate | None]:
 
 def _series(name: str, estimates: Sequence[Estimate | None]) -> Series:
     points = [
-        (float(place), 1e3 * value.value, _ms(value.low), _ms(value.high))
-        for place, value in enumerate(estimates)
-        if value is not None
+        (float(place), value.value, value.low, value.high) for place, value in enumerate(estimates) if value is not None
     ]
     return interval_series(name, points, STYLES[name])
-
-
-def _ms(time_s: float | None) -> float | None:
-    return None if time_s is None else 1e3 * time_s
 
 
 def _columns(cell: Cell) -> tuple[str, ...]:

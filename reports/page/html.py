@@ -8,15 +8,18 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from bench.core.text import printable
+from reports.page.dodge import is_named_by_category
 from reports.page.elements import Figure, Hyperlink, Page, Table
-from reports.page.layout import FigureLayout
-from reports.page.plotly_charts import plotly_figure
+from reports.page.layout import HEIGHT, FigureLayout
+from reports.page.palette import NEUTRAL_COLOUR
+from reports.page.plotly_charts import axis_titles, plotly_figure
 from reports.page.plotly_library import PlotlyJs, plotly_library
-from reports.page.styles import is_named_by_category, series_styles
+from reports.page.styles import series_styles
 from reports.page.svg import extra_swatches, figure_svg, swatch
 
 SIGNATURE = re.compile(
@@ -34,6 +37,8 @@ NUMBER_PATTERN = re.compile(r"[+\-−±<>≤≥~]?\s?\d[\d.,]*\s?([%×]|°C|[kMG
 BLANK_CELLS = ("–", "—", "")
 LONG_TEXT = 20
 """Characters of a cell from which on its column has a least width."""
+CHART_PADDING_PX = 10
+"""That a chart is higher than its figure."""
 BAD_CELLS = ("failed", "timeout", "invalid", "regressed", "missing")
 """Table cells with this text are highlighted."""
 
@@ -60,6 +65,8 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             downloads=[(download, _gzip_base64(download.text)) for download in page.downloads],
             drawing=lambda figure: Markup(figure_svg(figure)),
             legend=_legend,
+            axis_titles=axis_titles,
+            height=_chart_height,
             numbers=lambda table: sample_rows(table, bool(page.downloads)),
             column_classes=column_classes,
             bad=_is_bad,
@@ -108,16 +115,29 @@ def _is_bad(cell: object) -> bool:
 
 
 def _legend(figure: Figure) -> list[tuple[Any, str]]:
-    """A swatch and a name for each series, in drawing order, then for the ideal line and the measured window."""
+    """A swatch and a name for each series, in drawing order, then for the ideal line and the measured window.
+
+    The axis has the names of bars alone over their categories. Fitted lines of curves of the figure, which have their
+    colours, have one entry for each law: the curves are named already.
+    """
     from markupsafe import Markup
 
-    own = [
-        (swatch(style, series, figure), series.name)
-        for series, style in zip(figure.series, series_styles(figure), strict=True)
-        # The axis has the names of bars, in full unless they are rotated.
-        if not is_named_by_category(figure) or FigureLayout(figure).slanted
-    ]
-    return [(Markup(drawn), name) for drawn, name in (*own, *extra_swatches(figure))]
+    own: dict[str, str] = {}
+    names = {series.name for series in figure.series}
+    for series, style in zip(figure.series, series_styles(figure), strict=True):
+        curve, _, law = series.name.rpartition(": ")
+        if series.mark == "fitted" and curve in names:
+            own.setdefault(law, swatch(replace(series.style, colour=NEUTRAL_COLOUR), series, figure))
+        elif not is_named_by_category(figure):
+            own[series.name] = swatch(style, series, figure)
+    own |= {name: drawn for drawn, name in extra_swatches(figure)}
+    return [(Markup(drawn), name) for name, drawn in own.items()]
+
+
+def _chart_height(figure: Figure) -> int | None:
+    """The height of a chart in pixels; ``None`` for the usual one."""
+    height = FigureLayout(figure).height
+    return None if height == HEIGHT else height + CHART_PADDING_PX
 
 
 def _anchors(titles: Sequence[str]) -> list[str]:

@@ -90,12 +90,13 @@ def _time_figure(
         f"{key}-time",
         "Time",
         "message (bytes)",
-        f"time of one {operation} (s)",
+        f"time of one {operation}",
         (*series, *fitted),
         f"The smallest message takes {formatting.duration(quickest.y[0])} at best, with {quickest.name}.",
         table,
         log_x=True,
         log_y=True,
+        seconds=True,
     )
 
 

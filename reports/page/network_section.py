@@ -129,12 +129,13 @@ def _figures(key: str, cells: Sequence[CellOverLink], styles: Mapping[str, Serie
             f"{key}-step",
             f"Step over bandwidth: {title}",
             RATE_TITLE,
-            "step (ms)",
+            "step time",
             steps,
             f"{_slowest_link_summary(lines)} Dotted: predicted, and the lower bound of the links.",
             compact_network_table(cells),
             log_x=True,
             log_y=True,
+            seconds=True,
         )
 
 
@@ -177,8 +178,8 @@ def _steps(line: Sequence[CellOverLink], styles: Mapping[str, SeriesStyle]) -> I
     name, style = line[0].labels.backend_and_ranks, styles[line[0].labels.backend]
     measured = [(_link_rate(cell), cell.step_s) for cell in line if cell.step_s is not None]
     if measured:
-        yield interval_series(name, [(x, 1e3 * y.value, _ms(y.low), _ms(y.high)) for x, y in measured], style)
-    predicted = [(_link_rate(cell), 1e3 * cell.modelled_step_s) for cell in line if cell.modelled_step_s is not None]
+        yield interval_series(name, [(x, y.value, y.low, y.high) for x, y in measured], style)
+    predicted = [(_link_rate(cell), cell.modelled_step_s) for cell in line if cell.modelled_step_s is not None]
     if len(predicted) > 1:
         yield _fitted_series(f"{name}: predicted", predicted, style.fitted("predicted"))
 
@@ -187,7 +188,7 @@ def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, Series
     """The lower bounds; backends that send the same amount share one."""
     seen: set[tuple[tuple[float, float], ...]] = set()
     for line in lines:
-        points = tuple((_link_rate(cell), 1e3 * cell.floor_s) for cell in line if cell.floor_s is not None)
+        points = tuple((_link_rate(cell), cell.floor_s) for cell in line if cell.floor_s is not None)
         if len(points) > 1 and points not in seen:
             name = (
                 "lower bound of the links"
@@ -201,10 +202,6 @@ def _floors(lines: Sequence[Sequence[CellOverLink]], styles: Mapping[str, Series
 def _link_rate(cell: CellOverLink) -> float:
     """Rounded to three digits, as precise as an axis shows."""
     return float(f"{cell.link_bytes_s:.3g}")
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else 1e3 * seconds
 
 
 def _fitted_series(name: str, points: Sequence[tuple[float, float]], style: SeriesStyle) -> Series:

@@ -6,78 +6,80 @@ import math
 from typing import Any
 
 from reports.page.elements import Figure
-from reports.page.layout import BOTTOM, LABEL_ANGLE, LEFT, RIGHT, TOP, Axis, FigureLayout
+from reports.page.figure_axes import Axis
+from reports.page.layout import BOTTOM, RIGHT, FigureLayout
 from reports.page.palette import NEUTRAL_COLOUR
 from reports.page.plotly_traces import figure_traces, literal, rounded
-from reports.page.styles import (
-    dodge_series,
-)
 
 GRID_COLOUR = "rgba(128,128,128,0.22)"
 WINDOW_COLOUR = "rgba(128,128,128,0.14)"
 TEXT_COLOUR = "#5b6470"
 """The page overrides it for its light and dark scheme."""
+LABEL_ANGLE = -40
+"""Degrees, for the names of nights that do not fit side by side on a narrow screen."""
 
 
 def plotly_figure(figure: Figure) -> dict[str, Any]:
     """``{"data": […], "layout": {…}}``: the traces of :func:`reports.page.plotly_traces.figure_traces`."""
-    figure = dodge_series(figure)
-    return {"data": figure_traces(figure), "layout": _layout(figure)}
+    layout = FigureLayout(figure)
+    return {"data": figure_traces(figure, layout), "layout": _layout(figure, layout)}
 
 
-def _layout(figure: Figure) -> dict[str, Any]:
+def axis_titles(figure: Figure) -> tuple[str, str]:
+    """The titles of the horizontal and of the vertical axis."""
+    titles = figure.x_title, figure.y_title
+    return titles[::-1] if FigureLayout(figure).rows else titles
+
+
+def _layout(figure: Figure, own: FigureLayout) -> dict[str, Any]:
     """Without legend and axis titles: those are HTML of the page, so that they wrap and need no JavaScript."""
-    figure_layout = FigureLayout(figure)
-    x, y = figure_layout.x, figure_layout.y
-    names = ["<br>".join(map(literal, lines)) for lines in figure_layout.labels]
-    x_layout = _axis(x) | {"tickvals": [rounded(at, 7) for at, _ in x.ticks], "ticktext": names}
-    # Automatic margins make plotly draw two or three times: only names of categories may need them.
-    x_layout |= {"automargin": True} if figure.categories else {}
-    if figure_layout.slanted or not figure.wide:
-        x_layout |= {"tickangle": LABEL_ANGLE if figure_layout.slanted else 0, "ticklabeloverflow": "allow"}
-    else:
-        # On a narrow screen they no longer fit side by side.
-        x_layout |= {"autotickangles": [0, LABEL_ANGLE], "ticklabeloverflow": "allow"}
-    y_layout = _axis(y) | {"ticks": "", "showline": False}
-    if y.log:
-        y_layout |= {
-            "tickvals": [rounded(at, 7) for at, _ in y.ticks],
-            "ticktext": [literal(name) for _, name in y.ticks],
-        }
-    if figure.percent:
-        y_layout["tickformat"] = ".0%"
+    places, values = _axis_of_places(figure, own), _axis_of_values(own)
     layout: dict[str, Any] = {
         "template": "none",
-        "margin": {"l": LEFT, "r": RIGHT, "t": TOP, "b": BOTTOM},
+        "margin": {"l": own.left, "r": RIGHT, "t": own.top, "b": BOTTOM},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": TEXT_COLOUR},
+        "hoverlabel": {"font": {"size": 11}, "namelength": 0},
         "hovermode": "closest",
         "showlegend": False,
-        "xaxis": x_layout | {"showgrid": False},
-        "yaxis": y_layout,
+        "xaxis": values if own.rows else places,
+        "yaxis": places if own.rows else values,
     }
     if figure.stacked:
         layout |= {"barmode": "stack", "bargap": 0.28 if len(figure.categories) > 2 else 0.6}
     if figure.bars:
         layout |= {"barmode": "overlay"}
     if figure.window:
-        left, right = figure.window
-        layout["shapes"] = [
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": left,
-                "x1": right,
-                "y0": 0,
-                "y1": 1,
-                "fillcolor": WINDOW_COLOUR,
-                "line": {"width": 0},
-                "layer": "below",
-            }
-        ]
+        layout["shapes"] = [_shaded(*figure.window)]
     return layout
+
+
+def _axis_of_places(figure: Figure, own: FigureLayout) -> dict[str, Any]:
+    """The axis of ranks, sizes, seconds or categories; as rows, the first category is on top."""
+    axis = _axis(own.x) | {
+        "tickvals": [rounded(at, 7) for at, _ in own.x.ticks],
+        "ticktext": ["<br>".join(map(literal, lines)) for lines in own.labels],
+        "showgrid": False,
+        "ticklabeloverflow": "allow",
+    }
+    if own.rows:
+        return axis | {"range": axis["range"][::-1], "ticks": "", "fixedrange": True}
+    if figure.wide and figure.categories:
+        # Automatic margins make plotly draw two or three times: only names that may be rotated need them.
+        return axis | {"automargin": True, "autotickangles": [0, LABEL_ANGLE]}
+    return axis | {"tickangle": 0}
+
+
+def _axis_of_values(own: FigureLayout) -> dict[str, Any]:
+    return _axis(own.y) | {
+        "tickvals": [rounded(at, 7) for at, _ in own.y.ticks],
+        "ticktext": [literal(name) for _, name in own.y.ticks],
+        "ticks": "",
+        "showline": False,
+        "fixedrange": True,
+        "tickangle": 0,
+    }
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -92,5 +94,20 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "ticks": "outside",
         "tickcolor": NEUTRAL_COLOUR,
         "ticklen": 4,
-        "exponentformat": "SI",
+    }
+
+
+def _shaded(left: float, right: float) -> dict[str, Any]:
+    """The measured window, behind all values."""
+    return {
+        "type": "rect",
+        "xref": "x",
+        "yref": "paper",
+        "x0": left,
+        "x1": right,
+        "y0": 0,
+        "y1": 1,
+        "fillcolor": WINDOW_COLOUR,
+        "line": {"width": 0},
+        "layer": "below",
     }

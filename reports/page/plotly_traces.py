@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
 from bench.core.text import printable
+from reports.page.dodge import bar_width, dodge_series
 from reports.page.elements import Figure, Series
-from reports.page.layout import ideal_line
+from reports.page.figure_axes import ideal_line
+from reports.page.hover import hover_text
+from reports.page.layout import FigureLayout
 from reports.page.palette import IDEAL_DASH, NEUTRAL_COLOUR, SeriesStyle
+from reports.page.spans import Span, spans
 from reports.page.styles import (
     BAR_OPACITY,
     HOLLOW_OPACITY,
     MAX_MARKED_POINTS,
-    bar_width,
     has_band,
     has_markers,
     series_styles,
 )
 
+HOVER_TEXT = "%{text}<extra></extra>"
+LONG_HOVER_TEXT = "%{fullData.name}<br>%{y:.3~s} at %{x:.4~r}<extra></extra>"
+"""Of curves of many points, for which texts would take much of the page."""
+LONG_HOVER_PERCENT = "%{fullData.name}<br>%{y:.0%} at %{x:.4~r}<extra></extra>"
 
-def figure_traces(figure: Figure) -> list[dict[str, Any]]:
-    """One trace for each series, in order, then bands and the ideal line; ``figure``: with its series set apart."""
+Trace = dict[str, Any]
+
+
+def figure_traces(figure: Figure, layout: FigureLayout) -> list[Trace]:
+    """One trace for each series, in order, then bands, marks of capped intervals, and the ideal line."""
     styles = series_styles(figure)
-    make = _layer if figure.stacked else _bar_with_interval if figure.bars else _curve
-    traces = [make(series, style, figure) for series, style in zip(figure.series, styles, strict=True)]
-    bands = [band for series, style in zip(figure.series, styles, strict=True) if (band := _band(series, style))]
-    return [*traces, *bands, *_ideal(figure)]
+    drawn = dodge_series(figure, layout.x)
+    pairs = list(zip(drawn.series, styles, strict=True))
+    make = _layer if figure.stacked else _bar if figure.bars else _curve
+    traces = [make(series, style, figure) for series, style in pairs]
+    for trace, series, shown in zip(traces, figure.series, drawn.series, strict=True):
+        trace |= _hover(figure, series, shown)
+    extra: list[Trace] = []
+    if not figure.stacked:
+        for trace, (series, style) in zip(traces, pairs, strict=True):
+            own = spans(series, layout.y)
+            if has_band(series) and not figure.bars:
+                extra += _band(own, style)
+            elif own:
+                trace["error_y"] = _intervals(series, own) | {"color": style.colour}
+                extra += _caps(own, style)
+    every = [*traces, *extra, *_ideal(figure)]
+    return [_transposed(trace) for trace in every] if layout.rows else every
 
 
 def literal(text: str) -> str:
@@ -36,21 +59,19 @@ def literal(text: str) -> str:
     return escape(printable(text), quote=False)
 
 
-def _layer(layer: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+def _layer(layer: Series, style: SeriesStyle, figure: Figure) -> Trace:
     pattern = {"shape": style.pattern, "fgcolor": "rgba(255,255,255,0.75)", "fillmode": "overlay", "size": 6}
     return {
         "type": "bar",
         "name": literal(layer.name),
         "x": _x_values(layer.x),
         "y": _y_values(layer.y),
-        "text": _hover_texts(layer, figure),
         "textposition": "none",
         "marker": {"color": style.colour, "pattern": pattern},
-        "hovertemplate": "%{y:,.4~r}<br>%{text}<extra>%{fullData.name}</extra>",
     }
 
 
-def _bar_with_interval(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+def _bar(series: Series, style: SeriesStyle, figure: Figure) -> Trace:
     opacities = [HOLLOW_OPACITY if hollow else BAR_OPACITY for hollow in series.hollow]
     return {
         "type": "bar",
@@ -58,34 +79,19 @@ def _bar_with_interval(series: Series, style: SeriesStyle, figure: Figure) -> di
         "x": _x_values(series.x),
         "y": _y_values(series.y),
         "width": rounded(bar_width(figure), 3),
-        "text": _hover_texts(series, figure),
         "textposition": "none",
         "marker": {
             "color": [_transparent(style.colour, opacity) for opacity in opacities],
             "line": {"color": style.colour, "width": 1},
             "pattern": {"shape": style.pattern, "fgcolor": style.colour, "fillmode": "overlay", "size": 6},
         },
-        "hovertemplate": f"{_value_format(figure)}<br>%{{text}}<extra>%{{fullData.name}}</extra>",
-        **({"error_y": _intervals(series) | {"color": style.colour}} if _has_intervals(series) else {}),
     }
 
 
-def _has_intervals(series: Series) -> bool:
-    return any(high is not None for high in series.high)
-
-
-def _value_format(figure: Figure) -> str:
-    return "%{y:.1%}" if figure.percent else "%{y:,.4~r}"
-
-
-def _transparent(colour: str, opacity: float) -> str:
-    return f"rgba{(*_rgb(colour), opacity)}"
-
-
-def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]:
+def _curve(series: Series, style: SeriesStyle, figure: Figure) -> Trace:
     lines = "" if series.mark == "markers" else "lines"
     markers = "markers" if has_markers(series) else ""
-    trace: dict[str, Any] = {
+    trace: Trace = {
         "type": "scatter",
         "name": literal(series.name),
         "x": _x_values(series.x),
@@ -93,88 +99,105 @@ def _curve(series: Series, style: SeriesStyle, figure: Figure) -> dict[str, Any]
         "mode": "+".join(filter(None, (lines, markers))),
         "line": {"color": style.colour, "dash": _dash_text(style.dash), "width": 2 if markers else 1.5},
     }
-    text = _hover_texts(series, figure)
-    over = "" if figure.categories else " at %{x:,.4~r}"
-    shown = _value_format(figure)
-    texts = "<br>%{text}" if any(text) else ""
-    trace["hovertemplate"] = f"{shown}{over}{texts}<extra>%{{fullData.name}}</extra>"
-    if texts:
-        trace["text"] = text
     if markers:
         shape = [f"{style.marker}-open" if hollow else style.marker for hollow in series.hollow]
         size = 9 if len(series.x) <= MAX_MARKED_POINTS else 5
         trace["marker"] = {"symbol": shape if any(series.hollow) else style.marker, "size": size, "color": style.colour}
-    if not has_band(series) and _has_intervals(series):
-        trace["error_y"] = _intervals(series)
     return trace
 
 
-def _intervals(series: Series) -> dict[str, Any]:
-    above = [0 if high is None else rounded(high - y, 3) for y, high in zip(series.y, series.high, strict=True)]
-    below = [0 if low is None else rounded(y - low, 3) for y, low in zip(series.y, series.low, strict=True)]
+def _hover(figure: Figure, series: Series, drawn: Series) -> Trace:
+    """The tooltips of a series; ``drawn``: set apart, with gaps where categories have no point."""
+    if len(series.x) > MAX_MARKED_POINTS:
+        return {"hovertemplate": LONG_HOVER_PERCENT if figure.percent else LONG_HOVER_TEXT}
+    has_gaps = len(drawn.x) > len(series.x)
+    remaining = iter(range(len(series.x)))
+    shown = [
+        "" if has_gaps and math.isnan(y) else "<br>".join(map(literal, hover_text(figure, series, next(remaining))))
+        for y in drawn.y
+    ]
+    return {"text": shown, "hovertemplate": HOVER_TEXT}
+
+
+def _intervals(series: Series, own: Sequence[Span]) -> Trace:
+    """The lengths of the intervals above and below the points, within the axis."""
+    remaining = iter(own)
+    above, below = [], []
+    for y, low, high in zip(series.y, series.low, series.high, strict=True):
+        span = None if low is None or high is None else next(remaining)
+        above.append(0 if span is None else rounded(span.high - y, 3))
+        below.append(0 if span is None else rounded(y - span.low, 3))
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5, "width": 0}
 
 
-def _hover_texts(series: Series, figure: Figure) -> list[str]:
-    """The hover text of each point beside its coordinates; none where there are many points."""
-    if len(series.x) > MAX_MARKED_POINTS:
-        return []
-    shown: Callable[[float], str] = (lambda y: f"{100 * y:.3g} %") if figure.percent else (lambda y: f"{y:.4g}")
-    texts = []
-    for x, low, high in zip(series.x, series.low, series.high, strict=True):
-        parts = [literal(figure.categories[round(x)])] if figure.categories else []
-        if low is not None and high is not None:
-            parts.append(f"interval {shown(low)} to {shown(high)}")
-        elif series.mark == "points" and not figure.stacked:
-            parts.append("interval unknown")
-        texts.append("<br>".join(parts))
-    return texts
+def _caps(own: Sequence[Span], style: SeriesStyle) -> Iterator[Trace]:
+    """Arrows where intervals go on beyond the axis."""
+    for symbol, ends in (
+        ("triangle-up", [(span.x, span.high) for span in own if span.above]),
+        ("triangle-down", [(span.x, span.low) for span in own if span.below]),
+    ):
+        if ends:
+            x, y = zip(*ends, strict=True)
+            yield {
+                "type": "scatter",
+                "x": _x_values(x),
+                "y": _y_values(y),
+                "mode": "markers",
+                "marker": {"symbol": symbol, "size": 8, "color": style.colour},
+                "cliponaxis": False,
+                "hoverinfo": "skip",
+            }
 
 
-def _band(series: Series, style: SeriesStyle) -> dict[str, Any] | None:
-    """A filled outline between ``low`` and ``high`` of a curve that has both."""
-    spans = [
-        (x, low, high)
-        for x, low, high in zip(series.x, series.low, series.high, strict=True)
-        if low is not None and high is not None
-    ]
-    if not has_band(series) or len(spans) < 2:
-        return None
-    x, low, high = zip(*spans, strict=True)
-    return {
-        "type": "scatter",
-        "x": _x_values([*x, *x[::-1]]),
-        "y": _y_values([*high, *low[::-1]]),
-        "mode": "lines",
-        "line": {"width": 0},
-        "fill": "toself",
-        "fillcolor": _transparent(style.colour, 0.15),
-        "hoverinfo": "skip",
-    }
+def _band(own: Sequence[Span], style: SeriesStyle) -> Iterator[Trace]:
+    """A filled outline between the ends of a curve's intervals."""
+    if len(own) > 1:
+        yield {
+            "type": "scatter",
+            "x": _x_values([span.x for span in (*own, *own[::-1])]),
+            "y": _y_values([*(span.high for span in own), *(span.low for span in own[::-1])]),
+            "mode": "lines",
+            "line": {"width": 0},
+            "fill": "toself",
+            "fillcolor": _transparent(style.colour, 0.15),
+            "hoverinfo": "skip",
+        }
 
 
-def _ideal(figure: Figure) -> list[dict[str, Any]]:
+def _ideal(figure: Figure) -> Iterator[Trace]:
     points = ideal_line(figure)
-    if not points:
-        return []
-    x, y = zip(*points, strict=True)
-    line = {"color": NEUTRAL_COLOUR, "dash": _dash_text(IDEAL_DASH), "width": 1.5}
-    return [
-        {
+    if points:
+        x, y = zip(*points, strict=True)
+        yield {
             "type": "scatter",
             "x": _x_values(x),
             "y": _y_values(y),
             "name": figure.ideal_name,
             "mode": "lines",
-            "line": line,
+            "line": {"color": NEUTRAL_COLOUR, "dash": _dash_text(IDEAL_DASH), "width": 1.5},
             "hoverinfo": "skip",
         }
-    ]
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+ARROWS = {"triangle-up": "triangle-right", "triangle-down": "triangle-left"}
+
+
+def _transposed(trace: Trace) -> Trace:
+    """The trace in a figure whose categories are rows."""
+    turned = {**trace, "x": trace["y"], "y": trace["x"]}
+    if trace["type"] == "bar":
+        turned["orientation"] = "h"
+    if "error_y" in turned:
+        turned["error_x"] = turned.pop("error_y")
+    marker = trace.get("marker", {})
+    if trace.get("hoverinfo") == "skip" and marker.get("symbol") in ARROWS:
+        turned["marker"] = {**marker, "symbol": ARROWS[marker["symbol"]]}
+    return turned
+
+
+def _transparent(colour: str, opacity: float) -> str:
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-    return red, green, blue
+    return f"rgba{(red, green, blue, opacity)}"
 
 
 def _dash_text(dash: Sequence[int]) -> str:

@@ -18,7 +18,6 @@ from reports.page import summary
 from reports.page.elements import Figure, Series, Table
 from reports.page.palette import STEP_PART_COLOURS, meaning_style
 from reports.page.series import point_series
-from reports.page.step_times_figure import MAX_NARROW_CATEGORIES
 
 STEP_PARTS = ("forward", "backward", "optimizer", "data", "unattributed", "waiting", "exposed")
 
@@ -46,25 +45,25 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         f"{key}-time-parts",
         "Where the time goes",
         x_title,
-        "step (ms)",
+        "step time",
         series,
         _parts_caption(shown),
         table,
         categories=names,
         stacked=True,
-        wide=len(shown) > MAX_NARROW_CATEGORIES,
+        seconds=True,
     )
 
 
 def _part_series(part: str, cells: Sequence[Cell]) -> Series:
-    heights = tuple(_part_height_ms(cell, part) for cell in cells)
+    heights = tuple(_part_height_s(cell, part) for cell in cells)
     return point_series(part, range(len(cells)), heights, meaning_style(STEP_PART_COLOURS, part))
 
 
-def _part_height_ms(cell: Cell, part: str) -> float:
+def _part_height_s(cell: Cell, part: str) -> float:
     """Noise can make a difference of times negative, which can't be drawn; the table has the number."""
     seconds = cell.decomposition.parts_s.get(part) if cell.decomposition else None
-    return 0.0 if seconds is None else max(0.0, 1e3 * seconds.value)
+    return 0.0 if seconds is None else max(0.0, seconds.value)
 
 
 def _parts_caption(cells: Sequence[Cell]) -> str:
@@ -126,7 +125,6 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         categories=names,
         stacked=True,
         percent=True,
-        wide=True,
     )
 
 

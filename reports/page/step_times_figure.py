@@ -13,8 +13,6 @@ from reports.page.palette import neutral_style
 from reports.page.series import interval_series, point_series
 
 MAX_CATEGORIES = 16
-MAX_NARROW_CATEGORIES = 4
-"""A figure of more takes the whole width of the page."""
 LOG_SCALE_RATIO = 20
 """With a larger ratio of the slowest step to the smallest median, the axis is logarithmic."""
 STEP_TIMES_NOTE = (
@@ -46,20 +44,20 @@ def step_time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         f"{key}-step-times",
         "Step times by rank" if has_several else "Step times",
         x_title,
-        "step (ms)",
+        "step time",
         series,
         f"{_slowest_caption(shown, titles)}{_blocks_text(longest)}{_omitted_text(sampled_cells, shown)}",
         Table("Step times by rank" if has_several else "Step times", header, rows, note),
         categories=titles,
         log_y=max(times.slowest_s for _, times in shown) > LOG_SCALE_RATIO * min(times.median_s for _, times in shown),
-        wide=len(shown) > MAX_NARROW_CATEGORIES,
+        seconds=True,
     )
 
 
 def _step_time_series(shown: Sequence[StepTimes]) -> tuple[Series, Series]:
     places = range(len(shown))
     middle, low, high, slowest = (
-        tuple(1e3 * time_s for time_s in times)
+        tuple(times)
         for times in zip(*((times.median_s, times.p5_s, times.p95_s, times.slowest_s) for times in shown), strict=True)
     )
     return (

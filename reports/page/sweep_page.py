@@ -34,8 +34,10 @@ from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
 from reports.page.elements import Download, Figure, Ideal, Page, Section, Series, Table
 from reports.page.gpu_section import gpu_section
 from reports.page.host_device import host_device_figure
+from reports.page.layout import FigureLayout
 from reports.page.message_figures import message_figures
 from reports.page.palette import SeriesStyle, backend_styles
+from reports.page.rank_axes import with_rank_axes
 from reports.page.resources import energy_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import peaks_table, roofline_figures, roofline_table
@@ -67,8 +69,10 @@ def workload_sections(
     else:
         figures = _rank_figures(key, shown, styles, findings.curves)
     steps = step_time_figure(key, shown)
-    # Figures of half a row side by side, those of a whole row below them.
-    figures = tuple(sorted((*figures, *((steps,) if steps else ())), key=attrgetter("wide")))
+    # Curves side by side, figures whose categories are rows below them, then those of the whole width.
+    figures = tuple(
+        sorted((*figures, *((steps,) if steps else ())), key=lambda figure: (figure.wide, FigureLayout(figure).rows))
+    )
     yield Section(group.title, group.conditions, figures)
     for section_of in (gpu_section, host_section):
         if (over_time := section_of(key, CellGroup(tuple(shown)), styles)) is not None:
@@ -95,7 +99,18 @@ def _rank_figures(
         over = " over ranks" if has_curve(cells) else ""
         table = Table(f"{title}{over}", header, rows)
         figures.append(
-            Figure(f"{key}-{attribute}", title, "ranks", y_title, series, caption, table, ideal, percent=ideal == "one")
+            Figure(
+                f"{key}-{attribute}",
+                title,
+                "ranks",
+                y_title,
+                series,
+                caption,
+                table,
+                ideal,
+                percent=ideal == "one",
+                grows=ideal != "one",
+            )
         )
     breakdown_figures = (host_device_figure(key, cells), loss_figure(key, cells), time_figure(key, cells))
     return (*(figure for figure in figures if figure.series), *(figure for figure in breakdown_figures if figure))
@@ -197,7 +212,7 @@ def make_page(
         *predictions.sections(findings, styles),
         *_detail_sections(findings, groups, styles, not_applicable, provenance),
     )
-    sections = tuple(without_curves(section, scaling=scaling) for section in every_section)
+    sections = tuple(with_rank_axes(without_curves(section, scaling=scaling)) for section in every_section)
     long = is_long(groups)
     return Page(
         title=title,

@@ -27,6 +27,8 @@ GPU_TITLES = {
 }
 """Those of GPUs that have a figure with a line for each backend."""
 FROM_ONE_TRIAL = "Each backend at its largest rank count, from one trial: the last that was sampled."
+SINCE_WINDOW = "time since the window began (s)"
+"""The title of every axis of time."""
 MAX_SERIES = 8
 SAME_WINDOW_RATIO = 1.05
 """Windows whose lengths differ by less look the same."""
@@ -63,7 +65,7 @@ def timeline_figure(key: str, name: str, cells: Sequence[Cell], styles: Mapping[
     return Figure(
         f"{key}-over-time-{name.replace('_', '-')}",
         title,
-        "seconds since the window began",
+        SINCE_WINDOW,
         y_title,
         tuple(_timeline_series(line) for line in drawn),
         _timeline_caption(lines, drawn),

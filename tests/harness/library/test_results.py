@@ -26,7 +26,7 @@ from reports.formats.cell_rows import CellRow
 from reports.formats.columns import TIME_DTYPE, columns_of, plain_values
 from reports.formats.step_rows import StepRow
 from reports.formats.trial_rows import TrialRow
-from reports.page.plotly_charts import plotly_figure
+from reports.page.plotly_charts import axis_titles, plotly_figure
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.exports import curve, store_sweep
 from tests.support.old_store import SWEEP, restore
@@ -248,7 +248,7 @@ def test_figures_are_the_drawings_of_the_page(old):
         on_page = json.loads(json.dumps(plotly_figure(figure)))
         shown = plot.to_plotly_json()
         assert plot.layout.title.text.endswith(figure.title)
-        assert (plot.layout.xaxis.title.text, plot.layout.yaxis.title.text) == (figure.x_title, figure.y_title)
+        assert (plot.layout.xaxis.title.text, plot.layout.yaxis.title.text) == axis_titles(figure)
         assert len(shown["data"]) == len(on_page["data"])
         for trace, other in zip(shown["data"], on_page["data"], strict=True):
             for part in other:

@@ -66,8 +66,8 @@ def test_losses_are_listed_the_largest_first(two_ranks):
 def test_the_bars_add_up_to_the_step(two_ranks):
     figure = time_figure("g0", two_ranks)
     assert figure.categories == ("ddp/gloo, 1", "ddp/gloo, 2")
-    for bar, step_ms in enumerate((100, 100)):
-        assert math.fsum(layer.y[bar] for layer in figure.series) == pytest.approx(step_ms)
+    for bar, step_s in enumerate((0.1, 0.1)):
+        assert math.fsum(layer.y[bar] for layer in figure.series) == pytest.approx(step_s)
     assert "exposed communication 30 %" in figure.caption
     drawn = plotly_figure(figure)
     assert drawn["layout"]["barmode"] == "stack"

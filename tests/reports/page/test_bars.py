@@ -12,8 +12,9 @@ from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells, group_cells
 from reports.formats.terminal import cell_tables
 from reports.page.bars import bars_for_points
+from reports.page.figure_axes import ideal_line
 from reports.page.html import render
-from reports.page.layout import FigureLayout, ideal_line, wrap_labels
+from reports.page.layout import FigureLayout, wrap_labels
 from reports.page.plotly_charts import plotly_figure
 from reports.page.plotly_library import whole_library
 from reports.page.styles import series_styles
@@ -67,12 +68,13 @@ def test_backends_of_different_rank_counts_are_bars_that_name_them():
     assert page.sections[0].subtitle.startswith("1 or 2 ranks · global batch 8")
 
 
-def test_bars_with_long_names_take_the_whole_width_so_that_the_names_are_whole():
+def test_bars_with_long_names_are_rows_so_that_the_names_are_whole():
     names = [f"{backend}/nccl (compile=none): precision=bf16" for backend in BACKENDS]
     curves = [series(name, (1,), (1.2,), number) for number, name in enumerate(names)]
     bars = bars_for_points(figure(curves=curves, ideal="one"))
-    assert bars.wide
-    assert [" ".join(lines) for lines in FigureLayout(bars).labels] == names
+    layout = FigureLayout(bars)
+    assert layout.rows
+    assert ["".join(lines).replace(" ", "") for lines in layout.labels] == [name.replace(" ", "") for name in names]
     assert len(ideal_line(bars)) == len(names)
 
 
@@ -125,6 +127,21 @@ def test_nothing_is_said_of_scaling_where_there_is_one_rank_count(ranks, capsys)
         assert f"{ranks} rank" in text
 
 
+def test_a_sweep_whose_larger_rank_counts_all_failed_is_bars_too():
+    cases = [make_case(backend=backend, ranks=ranks) for backend in BACKENDS for ranks in (1, 2)]
+    trials = [
+        make_trial(case, number, outcome="failed", reason="exit 1", ranks=())
+        if case.ranks > 1
+        else make_trial(case, number)
+        for case in cases
+        for number in range(2)
+    ]
+    page = page_of(make_cells(cases, {}, trials, {}))
+    assert throughput_of(page).bars
+    assert not re.search("scaling|speed-up", " ".join(page.answers), re.IGNORECASE)
+    assert "speed-up (95 %)" not in page.table("All cells").header
+
+
 def test_scaling_is_spoken_of_where_there_are_two():
     (group,) = group_cells(cells_at(1, 2))
     assert group.conditions.startswith("strong scaling · ")
@@ -158,9 +175,14 @@ def test_bars_of_one_category_are_side_by_side_and_from_zero():
     host, device = drawn[:3], drawn[3:]
     for place, (left, right) in enumerate(zip(host, device, strict=True)):
         assert (
-            layout.x_pixel(place - 0.5) < left[0] < left[1] <= right[0] + 0.2 < right[1] < layout.x_pixel(place + 0.5)
+            layout.place(place - 0.5, 0)[0]
+            < left[0]
+            < left[1]
+            <= right[0] + 0.2
+            < right[1]
+            < layout.place(place + 0.5, 0)[0]
         )
-    assert [top for *_, top in host] == pytest.approx([layout.y_pixel(y) for y in (3, 2, 1)], abs=0.1)
+    assert [top for *_, top in host] == pytest.approx([layout.place(0, y)[1] for y in (3, 2, 1)], abs=0.1)
     assert layout.y.low == 0
 
 
@@ -171,7 +193,7 @@ def test_the_live_figure_has_the_bars_and_intervals_of_the_static_one():
     assert "error_y" not in device
     layout = FigureLayout(GROUPED)
     for trace, drawn in ((host, boxes(GROUPED)[:3]), (device, boxes(GROUPED)[3:])):
-        lefts = [layout.x_pixel(x - trace["width"] / 2) for x in trace["x"]]
+        lefts = [layout.place(x - trace["width"] / 2, 0)[0] for x in trace["x"]]
         assert lefts == pytest.approx([left for left, *_ in drawn], abs=0.3)
 
 

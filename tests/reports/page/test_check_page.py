@@ -11,7 +11,7 @@ import pytest
 from reports.page.check_page import MAX_FIGURES, MAX_NIGHTS, make_check_page, night_figure
 from reports.page.elements import Figure
 from reports.page.html import render
-from reports.page.layout import x_axis
+from reports.page.layout import FigureLayout
 from reports.page.plotly_charts import plotly_figure
 from reports.page.plotly_library import PlotlyJs
 from reports.regression.values import MetricSeries, NightTrials
@@ -102,11 +102,11 @@ def test_only_the_last_nights_are_drawn_and_that_is_said():
 
 def test_many_nights_are_dated_evenly_up_to_the_last():
     made = night_figure("f", nights("a", count=29), verdict("a", "regressed"))
-    dates = [name for _, name in x_axis(made).ticks]
+    dates = [name for _, name in FigureLayout(made).x.ticks]
     assert len(dates) <= 16
     assert dates[-2:] == ["09-28", "09-30"]
     cases = dataclasses.replace(made, x_title="case")
-    assert len(x_axis(cases).ticks) == 30
+    assert len(FigureLayout(cases).x.ticks) == 30
 
 
 def test_nights_of_one_day_are_told_apart_by_the_time():

@@ -10,12 +10,13 @@ import pytest
 
 from bench.core.telemetry import HOST, Device
 from reports.analysis.cells import make_cells
+from reports.page.figure_axes import x_axis, y_axis
 from reports.page.html import render
-from reports.page.layout import x_axis, y_axis
 from reports.page.plotly_charts import plotly_figure
 from reports.page.plotly_library import whole_library
 from reports.page.styles import series_styles
-from reports.page.svg import downsample, figure_svg
+from reports.page.svg import figure_svg
+from reports.page.svg_series import downsample
 from tests.support.gpu_cells import BACKENDS, gpu_case, gpu_cells, gpu_trial
 from tests.support.h200_telemetry import GPU, telemetry
 from tests.support.pages import figure as make_figure
@@ -190,9 +191,9 @@ def test_the_host_s_time_of_a_step_stands_beside_the_gpu_s(page):
     assert figure.bars
     assert figure.categories == ("single", "ddp/nccl", "horovod/nccl", "dask/tasks")
     step, host, gpu = figure.series
-    assert step.y[0] == pytest.approx(1e3 / 1137, rel=0.05)
+    assert step.y[0] == pytest.approx(1 / 1137, rel=0.05)
     assert host.y[0] == pytest.approx(0.99 * step.y[0], rel=0.02)
-    assert gpu.y[0] == pytest.approx(1e3 / 6651, rel=0.05)
+    assert gpu.y[0] == pytest.approx(1 / 6651, rel=0.05)
     assert gpu.x == (0, 1, 2), "dask's is unknown, and no bar of height 0"
     assert step.low[0] < step.y[0] < step.high[0]
     assert figure.caption.startswith("horovod/nccl: the GPU, which waits most, works for 0.15")

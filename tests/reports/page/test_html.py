@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from html import unescape
+from html import unescape as html_text
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_bundle_that_was_tampered_with_is_not_used(tmp_path):
 
 def test_hostile_text_is_escaped(html):
     assert "Report: &lt;everything&gt;" in html
-    assert ">&lt;b&gt;" in html  # a line of a label
+    assert "synthetic &lt;b&gt;" in html  # a label
     assert "</script><b>" not in html
 
 
@@ -151,10 +152,18 @@ def test_figures_are_strict_json(html):
 
 def test_hover_text_has_value_interval_and_name():
     trace = plotly_figure(pages.throughput())["data"][0]
-    assert "%{y" in trace["hovertemplate"]
-    assert "fullData.name" in trace["hovertemplate"]
-    assert trace["text"][0] == "interval 900 to 1100"
-    assert plotly_figure(pages.trials())["data"][1]["text"][0].startswith("mnist · ddp/gloo · strong<br>interval")
+    assert trace["hovertemplate"] == "%{text}<extra></extra>"
+    assert trace["text"][0] == "ddp/gloo<br>1,000 (900–1,100)<br>samples/s<br>at 1 rank"
+    share = pages.figure(curves=[pages.series("ddp", (2,), (0.714,), 0, (0.68,), (0.74,))], percent=True)
+    assert plotly_figure(share)["data"][0]["text"] == ["ddp<br>71 % (68–74)<br>at 2 ranks"]
+    step = pages.figure(curves=[pages.series("ddp", (2,), (0.0124,))], seconds=True)
+    assert plotly_figure(step)["data"][0]["text"] == ["ddp<br>12.4 ms<br>at 2 ranks<br>interval unknown"]
+
+
+def test_hover_text_is_narrower_than_a_figure_on_a_phone():
+    for made in (f for section in pages.everything().sections for f in section.figures):
+        for trace in plotly_figure(made)["data"]:
+            assert all(len(line) <= 24 for text in trace.get("text", ()) for line in html_text(text).split("<br>"))
 
 
 @pytest.mark.parametrize("mark", ["line", "points"])

@@ -11,7 +11,8 @@ import pytest
 from reports.analysis.comparison import compare, labelled
 from reports.analysis.findings import analyse_cells
 from reports.page import palette
-from reports.page.styles import has_markers, is_named_by_category, series_styles
+from reports.page.dodge import is_named_by_category
+from reports.page.styles import has_markers, series_styles
 from reports.page.sweep_page import make_page
 from tests.support.gpu_cells import gpu_cells
 from tests.support.large_sweep import large_sweep
