@@ -35,7 +35,7 @@ def hover_text(figure: Figure, series: Series, at: int) -> list[str]:
 
 
 def value_text(figure: Figure, value: float, low: float | None, high: float | None) -> str:
-    """``13.8k (12.8k–14.9k) samples/s``, ``71 % (68–74)``, ``12.4 ms (12.0 ms–12.9 ms)``"""
+    """``13.8k (12.8k–14.9k) samples/s``, ``71 % (68–74 %)``, ``12.4 ms (12.0 ms–12.9 ms)``"""
     if not math.isfinite(value):
         return "unknown"
     if figure.seconds:

@@ -76,11 +76,12 @@ def test_a_page_of_gpus_is_drawn_as_it_was_before_javascript_and_fits_a_narrow_s
     assert browser.draw_all() > 10
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
     bars = "#g0-throughput .main-svg .barlayer .point path"
-    heights = browser.run(
-        f"return [...document.querySelectorAll('{bars}')].map(one => one.getBoundingClientRect().height)"
+    # The names of four backends do not fit side by side on a phone: the bars are rows.
+    lengths = browser.run(
+        f"return [...document.querySelectorAll('{bars}')].map(one => one.getBoundingClientRect().width)"
     )
     values = [series.y[0] for series in next(iter(pages.figures_of(pages.page_of(gpu_cells())))).series]
-    assert [height / heights[0] for height in heights] == pytest.approx(
+    assert [length / lengths[0] for length in lengths] == pytest.approx(
         [value / values[0] for value in values], abs=0.02
     )
     assert browser.run("return document.querySelectorAll('#g0-throughput .errorbar').length") == len(values)
@@ -107,7 +108,7 @@ def test_without_javascript_the_answers_tables_and_pictures_are_there(browser, p
         assert said in text
     for picture in browser.driver.find_elements("css selector", "section:not(#s-training-2) svg.static"):
         assert picture.is_displayed()
-        assert picture.size["height"] > 200
+        assert picture.size["height"] > 100
     assert not browser.driver.find_element("css selector", ".downloads").is_displayed()
 
 
@@ -185,8 +186,8 @@ def test_what_is_pointed_at_is_told(browser, page):
         point, round(box[0] - middle[0]), round(box[1] - middle[1])
     ).perform()
     told = browser.until("document.querySelector('#throughput .hoverlayer').textContent")
-    assert "at 4" in told
-    assert "interval" in told
+    assert "at 4 ranks" in told
+    assert "(3,130–3,826)" in told
     assert "ddp/gloo" in told
 
 

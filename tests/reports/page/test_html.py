@@ -155,7 +155,7 @@ def test_hover_text_has_value_interval_and_name():
     assert trace["hovertemplate"] == "%{text}<extra></extra>"
     assert trace["text"][0] == "ddp/gloo<br>1,000 (900–1,100)<br>samples/s<br>at 1 rank"
     share = pages.figure(curves=[pages.series("ddp", (2,), (0.714,), 0, (0.68,), (0.74,))], percent=True)
-    assert plotly_figure(share)["data"][0]["text"] == ["ddp<br>71 % (68–74)<br>at 2 ranks"]
+    assert plotly_figure(share)["data"][0]["text"] == ["ddp<br>71 % (68–74 %)<br>at 2 ranks"]
     step = pages.figure(curves=[pages.series("ddp", (2,), (0.0124,))], seconds=True)
     assert plotly_figure(step)["data"][0]["text"] == ["ddp<br>12.4 ms<br>at 2 ranks<br>interval unknown"]
 
