@@ -236,6 +236,18 @@ def test_without_a_command_the_help_is_printed(harness):
     ]
 
 
+def calls_of(line):
+    """The words of each program that a line of a shell calls."""
+    words, calls = shlex.shlex(line, posix=True, punctuation_chars=True), [[]]
+    words.whitespace_split = True
+    for word in words:
+        if word in ("&&", "|", ">"):
+            calls.append([])
+        else:
+            calls[-1].append(word)
+    return calls
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_s_help_begins_with_its_line_and_ends_with_examples_that_parse(harness, command):
     loaded = load_command(command)
@@ -243,7 +255,7 @@ def test_a_command_s_help_begins_with_its_line_and_ends_with_examples_that_parse
     done = harness(command, "-h")
     assert done.returncode == 0
     examples = re.findall(r"`([^`]+)`", loaded.epilog)
-    calls = [shlex.split(call) for example in examples for call in re.split(r"&&|[|>]", example)]
+    calls = [call for example in examples for call in calls_of(example)]
     own = [call[3:] for call in calls if call[:3] == ["python", "-m", "harness"]]
     assert any(words[0] == command for words in own)
     for words in own:
