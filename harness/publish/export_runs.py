@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from bench.host.paths import from_home
 from bench.host.secrets import mask_secrets
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
-from harness.output_files import OutputFile, check_outputs, write_output
+from harness.output_files import OutputFile, check_outputs, same_file, write_output
 from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
@@ -75,6 +76,7 @@ def export_runs(
             if not place:
                 or_variable = f", or set {output_format.variable}" if output_format.variable else ""
                 raise UsageError(f"--format {name}: name {output_format.out} with --out{or_variable}")
+            _check_not_the_store(place, store_url)
             tracked = output_format.write(records, place)
             yield from (f"note: {note}" for note in tracked.notes)
             counts = f"{tracked.written} runs written, {tracked.unchanged} unchanged"
@@ -83,6 +85,15 @@ def export_runs(
             raise UsageError(f"--format {name}: is of no known kind of format; update its plugin")
     except CannotExport as problem:
         raise UsageError(f"--format {name}: {mask_secrets(str(problem))}") from None
+
+
+def _check_not_the_store(place: str, store_url: str) -> None:
+    """A tracker would add its own tables to the results store. Raises :class:`UsageError`."""
+    store = store_path(store_url)
+    database = re.sub(r"^\w+(\+\w+)?:/*(?=/|\w)", "", place).partition("?")[0]
+    named = [Path(database), Path("/", database)]
+    if place == store_url or (store is not None and any(same_file(path, store) for path in named)):
+        raise UsageError(f"--out {mask_secrets(place)}: is the results store; name another place")
 
 
 def _write_folder(output_format: FolderFormat, records: Iterable[SweepRecord], folder: Path, store_url: str) -> int:
@@ -116,8 +127,10 @@ def _record(sweep: StoredSweep) -> SweepRecord:
 
     return SweepRecord(
         facts=sweep_facts(info),
-        title=info.suite.name,
+        title=info.shown_title,
         cells=tuple(cell_record(info.id, cell) for cell in cells),
         trials=trials_of,
         page=lambda: render_page(info, trials, analyse_cells(cells)),
+        note=info.note,
+        tags=info.tags,
     )

@@ -91,6 +91,7 @@ class TrialRecord(FrozenModel):
 
     round: int
     started_at: str
+    wall_s: float | None
     outcome: Outcome
     reason: str | None
     values: dict[str, float]
@@ -192,6 +193,7 @@ def trial_record(trial: Trial, measures: TrialMeasures | None) -> TrialRecord:
     return TrialRecord(
         round=trial.round,
         started_at=trial.started_at,
+        wall_s=trial.wall_s,
         outcome=trial.outcome,
         reason=_shown(trial.reason),
         values=values,
