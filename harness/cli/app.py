@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from harness.cli.completion import InstallOption, ShowOption, is_requested
 from harness.cli.configured import ConfiguredCommand
 from harness.cli.output import configure_logging
 from harness.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
@@ -90,8 +91,16 @@ class CommandTable(TyperGroup):
             return EXIT_INTERRUPTED
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        self.commands = {name: TyperCommand(name, help=summary) for name, (_, summary) in COMMANDS.items()}
+        self.commands = self._summaries()
         super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        self.commands = self._summaries()
+        return super().shell_complete(ctx, incomplete)
+
+    def _summaries(self) -> Any:
+        """The commands by name with the line of their help alone, which imports none of them."""
+        return {name: TyperCommand(name, help=summary) for name, (_, summary) in COMMANDS.items()}
 
 
 app = typer.Typer(
@@ -121,6 +130,8 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
+    install_completion: Annotated[bool, InstallOption] = False,
+    show_completion: Annotated[bool, ShowOption] = False,
 ) -> None:
     """Run the same training work under several backends and rank counts, verify that it was the same, and report."""
     if context.invoked_subcommand is None:
@@ -137,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status; see :mod:`harness.errors`.
     """
     configure_logging()
+    completing = is_requested()
     try:
         Path.cwd()
     except OSError:
@@ -148,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("error: %s", problem)
         return problem.exit_code
     except SystemExit as ended:
+        if completing:
+            return int(ended.code or 0)
         # Typer ends like this, with 1, where any pipe breaks, such as one to ssh.
         if ended.__context__ is not None:
             raise ended.__context__ from None

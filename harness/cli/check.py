@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.host.paths import from_home
+from harness.cli.completion import complete_suites, complete_sweeps
 from harness.cli.output import (
     JsonOption,
     PluginOption,
@@ -54,14 +55,25 @@ EXAMPLES = {
 }
 
 SuiteOption = Annotated[
-    str | None, typer.Option("--suite", metavar="NAME", help="Check the newest sweep of this suite.")
+    str | None,
+    typer.Option(
+        "--suite", metavar="NAME", help="Check the newest sweep of this suite.", autocompletion=complete_suites
+    ),
 ]
 SweepOption = Annotated[
-    str | None, typer.Option("--sweep", metavar="SWEEP", help="Check this sweep instead of the newest.")
+    str | None,
+    typer.Option(
+        "--sweep", metavar="SWEEP", help="Check this sweep instead of the newest.", autocompletion=complete_sweeps
+    ),
 ]
 BaselineOption = Annotated[
     str | None,
-    typer.Option("--baseline", metavar="SWEEP", help="Compare with this sweep alone, not with the nights before."),
+    typer.Option(
+        "--baseline",
+        metavar="SWEEP",
+        help="Compare with this sweep alone, not with the nights before.",
+        autocompletion=complete_sweeps,
+    ),
 ]
 ConfirmOption = Annotated[
     bool, typer.Option("--confirm", help="Run suspects again: interleaved pairs of this code and the base's.")
@@ -265,7 +277,9 @@ def _report_verdict(result: CheckResult, outputs: Mapping[str, OutputFile], *, a
 
 
 def nightly(
-    suite: Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")] = "nightly",
+    suite: Annotated[
+        str, typer.Argument(help="A suite's name (see `list`) or a TOML file.", autocompletion=complete_suites)
+    ] = "nightly",
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[
         Path, typer.Option(metavar="DIR", parser=from_home, help="The folder of pages and verdicts.")

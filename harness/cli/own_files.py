@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.completion import complete_backends
 from harness.cli.output import JsonOption, VerbosityOption, log, print_json, stderr_console, stdout_console
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED
 from harness.interrupts import signals_as_interrupts
@@ -47,7 +48,10 @@ def new(
 def try_file(
     file: Annotated[str, typer.Argument(metavar="FILE.py", help="A file that defines WORKLOAD.")],
     backends: Annotated[
-        list[str] | None, typer.Option("--backends", metavar="A,B", help="Backends to try it under; default ddp.")
+        list[str] | None,
+        typer.Option(
+            "--backends", metavar="A,B", help="Backends to try it under; default ddp.", autocompletion=complete_backends
+        ),
     ] = None,
     ranks: Annotated[
         list[str] | None, typer.Option("--ranks", metavar="1,2", help="Rank counts to try; default 1,2.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.host.paths import from_home
+from harness.cli.completion import complete_sweeps
 from harness.cli.output import JsonOption, StoreOption, VerbosityOption, output_path, print_output
 from harness.errors import UsageError
 from harness.store import DEFAULT_STORE
@@ -25,7 +26,10 @@ EXAMPLES = {
 
 
 def report(
-    sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP", help="Ids; default: the latest.")] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SWEEP", autocompletion=complete_sweeps, help="Ids; default: the latest."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[
         Path | None,

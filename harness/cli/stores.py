@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.host.paths import from_home
+from harness.cli.completion import complete_sweeps
 from harness.cli.output import (
     JsonOption,
     PluginOption,
@@ -47,7 +48,10 @@ EXAMPLES = {
 
 
 def export(
-    sweeps: Annotated[list[str] | None, typer.Argument(metavar="SWEEP ...", help="Ids; default: the latest.")] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SWEEP ...", autocompletion=complete_sweeps, help="Ids; default: the latest."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     format_name: Annotated[
         str | None,

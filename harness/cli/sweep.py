@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.core.text import printable
+from harness.cli.completion import complete_sites, complete_suites
 from harness.cli.option_groups import takes_groups
 from harness.cli.output import (
     JsonOption,
@@ -55,8 +56,13 @@ EXAMPLES = {
     )
 }
 
-SuiteArgument = Annotated[str, typer.Argument(help="A suite's name (see `list`) or a TOML file.")]
-SiteOption = Annotated[str | None, typer.Option("--site", metavar="NAME", help="Where the ranks run; default local.")]
+SuiteArgument = Annotated[
+    str, typer.Argument(help="A suite's name (see `list`) or a TOML file.", autocompletion=complete_suites)
+]
+SiteOption = Annotated[
+    str | None,
+    typer.Option("--site", metavar="NAME", help="Where the ranks run; default local.", autocompletion=complete_sites),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Finish the sweep that was interrupted last.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print cases and skips; run nothing.")]
 OutOption = Annotated[

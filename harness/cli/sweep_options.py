@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.completion import complete_backends, complete_workloads
 from harness.planning.flags import parse_duration, parse_fault, parse_percent, split_names
 from harness.planning.variables import parse_variables
 
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 class CaseOptions:
     """What runs."""
 
-    backends: Annotated[list[str] | None, typer.Option("--backends", metavar="A,B", help="Backends to run.")] = None
-    workloads: Annotated[list[str] | None, typer.Option("--workloads", metavar="A,B", help="Workloads to run.")] = None
+    backends: Annotated[
+        list[str] | None,
+        typer.Option("--backends", metavar="A,B", help="Backends to run.", autocompletion=complete_backends),
+    ] = None
+    workloads: Annotated[
+        list[str] | None,
+        typer.Option("--workloads", metavar="A,B", help="Workloads to run.", autocompletion=complete_workloads),
+    ] = None
     ranks: Annotated[
         list[str] | None,
         typer.Option("--ranks", metavar="1,2,4", help="Rank counts; default 1, 2, 4, … up to the cores."),

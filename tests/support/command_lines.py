@@ -141,7 +141,7 @@ def _check_parser(module: str, arguments: list[str]) -> None:
 
 
 def _check_harness(arguments: list[str]) -> None:
-    if not arguments or arguments == ["--version"]:
+    if not arguments or arguments in (["--version"], ["--install-completion"], ["--show-completion"]):
         return
     command = _command(arguments[0])
     if command is None:
