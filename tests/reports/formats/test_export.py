@@ -14,7 +14,7 @@ from harness.cli.app import main
 from harness.planning.plan import Skip
 from reports.analysis.step_times import throughput_of
 from reports.formats.csv_cells import unescape_cell
-from reports.formats.exports import CannotExport, format_names, load_format
+from reports.formats.exports import CannotExport, FolderFormat, Format, Tracker, format_names, load_format
 from reports.formats.trial_rows import SweepTable, TrialRow
 from tests.support.builders import make_case, make_trial
 from tests.support.exports import HOSTILE, curve, rows_of, store_sweep
@@ -132,14 +132,21 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     assert done.stdout.startswith("sweep,started_at,")
 
 
+FILES = [name for name in format_names() if isinstance(load_format(name), Format)]
+
+
 @pytest.mark.parametrize("name", format_names())
 def test_a_format_registers_itself(name):
     found = load_format(name)
     assert found.summary
-    assert found.suffixes
-    for suffix in found.suffixes:
+    assert isinstance(found, Format | FolderFormat | Tracker)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_suffix_is_of_one_format(name):
+    for suffix in load_format(name).suffixes:
         assert suffix.startswith(".")
-        assert [other for other in format_names() if suffix in load_format(other).suffixes] == [name]
+        assert [other for other in FILES if suffix in load_format(other).suffixes] == [name]
 
 
 REFUSALS = {
@@ -149,7 +156,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(format_names()) - REFUSALS.keys()))
+@pytest.mark.parametrize("name", sorted(set(FILES) - REFUSALS.keys()))
 def test_a_format_of_rows_exports_no_rows(name):
     export_format = load_format(name)
     assert isinstance(export_format.render(SweepTable(sweeps=(), rows=())).content, str) == export_format.text
