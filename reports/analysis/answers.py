@@ -15,6 +15,7 @@ from reports.analysis.bottleneck import MIN_SHARE, TERM_TITLES, Bottleneck, effi
 from reports.analysis.cells import Cell
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.flags import NO_SCALING_CLAIM, claim_problem
+from reports.analysis.group_titles import options_text, short_titles
 from reports.analysis.predictions import CurvePrediction
 from reports.analysis.scaling_reach import (
     EFFICIENCY_BAR,
@@ -28,6 +29,7 @@ from reports.analysis.trust import Trust, trust_in
 
 __all__ = ["EFFICIENCY_BAR", "Cause", "EfficiencyRow", "EfficiencyValue", "WorkloadAnswer", "workload_answers"]
 COLLECTIVE = "a collective alone has no speed-up"
+HOST_LAUNCHES = "waiting for launches by the host"
 ONE_RANK_COUNT = "one rank count was measured"
 
 
@@ -38,11 +40,16 @@ class Cause(FrozenModel):
     """``exposed communication``"""
     share: float
     """Of the step, or of the time that a fitted law gives; 0.46 for 46 %."""
+    of: str
+    """``a step of ddp/gloo at 8 ranks``"""
     ranks: int
     """Where it is so large."""
     backend: str
-    sentence: str
-    """``exposed communication takes 46 % of a step of ddp/gloo at 8 ranks``"""
+
+    @property
+    def sentence(self) -> str:
+        """``exposed communication takes 46 % of a step of ddp/gloo at 8 ranks``"""
+        return f"{self.name} takes {formatting.share(self.share)} of {self.of}"
 
 
 class EfficiencyValue(FrozenModel):
@@ -72,7 +79,9 @@ class WorkloadAnswer(FrozenModel):
     """What the cells of one workload say together."""
 
     workload: str
-    """Its title, with the options that differ from their defaults."""
+    """Its name, with what tells it apart from others of that name (:mod:`reports.analysis.group_titles`)."""
+    options: str
+    """``compute_ms=80, model=emulated``: its options that differ from their defaults; empty for none."""
     conditions: str
     """``strong scaling · global batch 128 · 1 thread per rank · cpu``"""
     data: str
@@ -109,10 +118,15 @@ def workload_answers(findings: Findings) -> tuple[WorkloadAnswer, ...]:
     """One answer for each group of cells, in the order of :func:`reports.analysis.findings.group_cells`."""
     bottlenecks = {found.curve: found for found in findings.bottlenecks}
     predictions = {found.curve: found for found in findings.curve_predictions}
-    return tuple(_answer(group, findings, bottlenecks, predictions) for group in group_cells(findings.cells))
+    groups = group_cells(findings.cells)
+    return tuple(
+        _answer(title, group, findings, bottlenecks, predictions)
+        for title, group in zip(short_titles(groups), groups, strict=True)
+    )
 
 
 def _answer(
+    title: str,
     group: CellGroup,
     findings: Findings,
     bottlenecks: Mapping[str, Bottleneck],
@@ -134,10 +148,11 @@ def _answer(
         peak = throughput_peak(curve_cells, findings.curves.get(key), predictions.get(key))
         cause, cause_reason = _cause(shown, reached, bottlenecks.get(key))
     if cause is None and fastest and fastest[0].launch_bound is not None:
-        bound = fastest[0].launch_bound.host_bound_share.value
-        cause, cause_reason = _host_bound(fastest[0], bound), None
+        share = fastest[0].launch_bound.host_bound_share.value
+        cause, cause_reason = _step_cause(HOST_LAUNCHES, share, fastest[0]), None
     return WorkloadAnswer(
-        workload=group.title,
+        workload=title,
+        options=options_text(group),
         conditions=group.conditions,
         data=_data(group.cells[0].case),
         fastest=tuple(cell.labels.backend for cell in fastest),
@@ -158,7 +173,9 @@ def _data(case: Case) -> str:
     if case.data is not None:
         name = case.data.name.split(",")[0]
         return f"{name}, a stand-in for {case.data.stands_for}" if case.data.stands_for else name
-    return "the program's own" if case.program is not None else "generated"
+    if case.program is not None:
+        return "the program's own"
+    return "generated, and compute is emulated" if "emulated_compute" in case.flags else "generated"
 
 
 def _fastest(group: CellGroup) -> tuple[list[Cell], str | None]:
@@ -230,9 +247,12 @@ def _largest_loss(cell: Cell) -> tuple[Cause | None, str | None]:
     share = losses[term]
     if share < MIN_SHARE:
         return None, f"no loss takes {formatting.share(MIN_SHARE)} of a step at {cell.labels.ranks}"
-    name = TERM_TITLES[term]
-    sentence = f"{name} takes {formatting.share(share)} of a step of {cell.labels.backend_at_ranks}"
-    return Cause(name=name, share=share, ranks=cell.case.ranks, backend=cell.labels.backend, sentence=sentence), None
+    return _step_cause(TERM_TITLES[term], share, cell), None
+
+
+def _step_cause(name: str, share: float, cell: Cell) -> Cause:
+    of = f"a step of {cell.labels.backend_at_ranks}"
+    return Cause(name=name, share=share, of=of, ranks=cell.case.ranks, backend=cell.labels.backend)
 
 
 def _law_cause(bottleneck: Bottleneck, cells: Sequence[Cell]) -> tuple[Cause | None, str | None]:
@@ -241,17 +261,8 @@ def _law_cause(bottleneck: Bottleneck, cells: Sequence[Cell]) -> tuple[Cause | N
     backend, ranks = cells[-1].labels.backend, bottleneck.case.ranks
     if shares[name] < MIN_SHARE:
         return None, f"by the fitted law no loss takes {formatting.share(MIN_SHARE)} at {formatting.ranks(ranks)}"
-    sentence = (
-        f"{name} takes {formatting.share(shares[name])} of the fitted time of {backend} at {formatting.ranks(ranks)}"
-    )
-    return Cause(name=name, share=shares[name], ranks=ranks, backend=backend, sentence=sentence), None
-
-
-def _host_bound(cell: Cell, share: float) -> Cause:
-    where = cell.labels.backend_at_ranks
-    sentence = f"the GPU waits for launches by the host for {formatting.share(share)} of a step of {where}"
-    name = "launches by the host"
-    return Cause(name=name, share=share, ranks=cell.case.ranks, backend=cell.labels.backend, sentence=sentence)
+    of = f"the fitted time of {backend} at {formatting.ranks(ranks)}"
+    return Cause(name=name, share=shares[name], of=of, ranks=ranks, backend=backend), None
 
 
 def efficiency_rows(cells: Sequence[Cell]) -> tuple[EfficiencyRow, ...]:

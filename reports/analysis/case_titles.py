@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Self, TypeVar
 
 from pydantic import Field
 
@@ -60,6 +61,19 @@ class CaseLabels(FrozenModel):
     """`` (digits standing in for MNIST)``; empty for the data itself."""
 
 
+class _HasLabels(Protocol):
+    @property
+    def case(self) -> Case: ...
+
+    @property
+    def labels(self) -> CaseLabels: ...
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self: ...
+
+
+HasLabels = TypeVar("HasLabels", bound=_HasLabels)
+
+
 class CaseFinding(FrozenModel):
     """The base of findings about one case: they carry its labels, which are part of no JSON document."""
 
@@ -103,6 +117,14 @@ def case_title(case: Case, values: Mapping[str, str] | None = None, *, scaling: 
     kind = f" · {case.scaling}" if scaling else ""
     backend = _backend_and_site(case, values or {})
     return f"{workload_title(case)} · {backend} · {ranks_on_nodes(case)}{kind}{fault}"
+
+
+def within_workload(finding: HasLabels) -> HasLabels:
+    """The cell or finding with titles that do not repeat its workload and scaling: ``ddp/gloo · 2 ranks``."""
+    case, labels = finding.case, finding.labels
+    fault = f" · injected {case.fault.label}" if case.fault else ""
+    titles = {"title": f"{labels.backend_and_site} · {labels.ranks}{fault}", "curve": labels.backend}
+    return finding.model_copy(update={"labels": labels.model_copy(update=titles)})
 
 
 def with_batch(cases: Sequence[Case]) -> Callable[[Case], dict[str, str]]:

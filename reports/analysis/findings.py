@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.core.case import Case
 from reports.analysis import case_titles
@@ -16,6 +16,7 @@ from reports.analysis.axes import (
     without_setting,
 )
 from reports.analysis.bottleneck import Bottleneck, bottlenecks
+from reports.analysis.case_titles import within_workload
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
@@ -194,6 +195,23 @@ class Findings:
     networks: tuple[CellOverLink, ...]
     """Cells of curves that were measured over several networks."""
     axes: tuple[AxisComparison, ...] = ()
+
+    def of_group(self, group: CellGroup) -> Findings:
+        """What they say of one group alone, with titles that do not repeat its workload."""
+        keys = {cell.case.curve for cell in group.cells}
+        return replace(
+            self,
+            cells=tuple(map(within_workload, group.cells)),
+            curves={key: curve for key, curve in self.curves.items() if key in keys},
+            curve_cells={
+                key: tuple(map(within_workload, cells)) for key, cells in self.curve_cells.items() if key in keys
+            },
+            bottlenecks=tuple(within_workload(found) for found in self.bottlenecks if found.curve in keys),
+            curve_predictions=tuple(within_workload(found) for found in self.curve_predictions if found.curve in keys),
+            placements=PlacementEffects(),
+            networks=(),
+            axes=(),
+        )
 
 
 def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDICT_OPTIONS) -> Findings:

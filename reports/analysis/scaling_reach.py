@@ -138,14 +138,10 @@ def _without_end(last: _Known, prediction: CurvePrediction | None) -> RanksReach
 
 
 def _unpredicted(prediction: CurvePrediction | None) -> str:
-    """Why there are no predictions, or no further ones."""
-    nothing = "nothing was measured or predicted"
-    if prediction is None:
-        return nothing
-    reason = prediction.reason if prediction.kind is None else next(iter(prediction.unknown.values()), None)
-    if reason:
-        return f"{nothing}: {reason}"
-    return f"a batch of {prediction.case.batch:,} can't be split" if prediction.impossible else nothing
+    """Why there are no predictions, or no further ones; the table of predictions has the reason in full."""
+    if prediction is not None and prediction.kind is not None and prediction.impossible and not prediction.unknown:
+        return f"a batch of {prediction.case.batch:,} can't be split"
+    return "nothing was measured or predicted"
 
 
 def _beyond(cells: Sequence[Cell], prediction: CurvePrediction | None) -> list[Predicted]:

@@ -18,6 +18,8 @@ from reports.analysis.stats import half_width
 
 TrustWord = Literal["high", "limited", "low", "none"]
 MIN_INTERVAL_TRIALS = 2
+MIN_SHOWN_WIDTH = 0.005
+"""Nobody needs to know how far below it an interval is."""
 LIMITED_HALF_WIDTH, LOW_HALF_WIDTH = 0.1, 0.3
 """Half widths of an interval, as shares of the value, from which on an answer is trusted less."""
 LOW_TRUST: Mapping[str, str] = {
@@ -106,7 +108,9 @@ def _where(having: Sequence[Cell], cells: Sequence[Cell]) -> str:
 
 
 def _width_text(cell: Cell, width: float) -> str:
-    spread = f"± {width * 100:.0f} %" if width < 1 else f"as wide as a factor of {formatting.number((1 + width) ** 2)}"
+    spread = (
+        f"± {formatting.share(width)}" if width < 1 else f"as wide as a factor of {formatting.number((1 + width) ** 2)}"
+    )
     return f"the interval of {cell.labels.backend_at_ranks} is {spread}"
 
 
@@ -115,5 +119,5 @@ def _grounds(cells: Sequence[Cell]) -> str:
     trials = min(cell.trials for cell in cells)
     width = max(half_width(cell.throughput) or 0.0 for cell in cells)
     proven = all(cell.same_work is not None and cell.same_work.verdict == "same" for cell in cells)
-    interval = f"± {width * 100:.0f} %" if width >= 0.005 else "± 0.5 %"
+    interval = f"± {formatting.share(max(width, MIN_SHOWN_WIDTH), 0 if width >= 0.01 else 1)}"
     return f"{'same work, ' if proven else ''}{formatting.counted(trials, 'trial')} a cell, intervals within {interval}"

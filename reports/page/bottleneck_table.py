@@ -27,8 +27,9 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck], *, scaling: bool = True)
     """
     rows = tuple(
         (
-            f"{bottleneck.labels.workload} · {bottleneck.labels.backend}"
-            f"{f' · {bottleneck.case.scaling}' if scaling else ''}",
+            bottleneck.labels.curve
+            if scaling
+            else bottleneck.labels.curve.removesuffix(f" · {bottleneck.case.scaling}"),
             bottleneck.labels.ranks,
             TERM_TITLES.get(bottleneck.limited_by, bottleneck.limited_by),
             *(_share(bottleneck.shares.get(term)) for term in (COMPUTE, DATA, UNATTRIBUTED, WAITING, EXPOSED)),

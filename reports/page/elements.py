@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from reports.page.cover_elements import Cover
 from reports.page.palette import SeriesStyle
 
 Ideal = Literal["linear", "one"]
@@ -33,6 +34,15 @@ class Table:
         """The table with these of its columns, by number."""
         header = tuple(self.header[number] for number in kept)
         return replace(self, header=header, rows=tuple(tuple(row[number] for number in kept) for row in self.rows))
+
+    def without_constant(self, names: Sequence[str]) -> Table:
+        """The table without those of the named columns that have the same value in every row."""
+        constant = {
+            number
+            for number, name in enumerate(self.header)
+            if name in names and len({row[number] for row in self.rows}) == 1
+        }
+        return self.with_columns([number for number in range(len(self.header)) if number not in constant])
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,16 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Chapter:
+    """Sections that follow each other and are opened together."""
+
+    title: str
+    subtitle: str = ""
+    said: tuple[str, ...] = ()
+    """Columns that its tables do not show where every row has the same value: the title and subtitle say it."""
+
+
+@dataclass(frozen=True)
 class Section:
     """Figures and tables under one heading; a ``folded`` section is opened on demand."""
 
@@ -100,6 +120,10 @@ class Section:
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     folded: bool = False
+    chapter: Chapter | None = None
+    """``None``: it is a chapter of its own."""
+    heading: str = ""
+    """Its title within its chapter, where that is shorter."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +145,19 @@ class Page:
     warnings: tuple[str, ...]
     sections: tuple[Section, ...]
     downloads: tuple[Download, ...] = ()
+    cover: Cover | None = None
+    """The first screen of a sweep's page, in place of its answers; those of verdicts and trends have none."""
+
+    @property
+    def chapters(self) -> tuple[tuple[Chapter | None, tuple[Section, ...]], ...]:
+        """The sections of each chapter, in order; a section without one stands alone."""
+        groups: list[tuple[Chapter | None, list[Section]]] = []
+        for section in self.sections:
+            if section.chapter is not None and groups and groups[-1][0] == section.chapter:
+                groups[-1][1].append(section)
+            else:
+                groups.append((section.chapter, [section]))
+        return tuple((chapter, tuple(sections)) for chapter, sections in groups)
 
     def table(self, caption: str) -> Table:
         """The table whose caption begins with ``caption``. Raises ``KeyError``."""

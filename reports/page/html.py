@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.core.text import printable
 from reports.page.dodge import is_named_by_category
-from reports.page.elements import Figure, Hyperlink, Page, Table
+from reports.page.elements import Figure, Hyperlink, Page, Section, Table
 from reports.page.layout import HEIGHT, FigureLayout
 from reports.page.palette import NEUTRAL_COLOUR
 from reports.page.plotly_charts import axis_titles, plotly_figure
@@ -29,6 +29,7 @@ SIGNATURE = re.compile(
     rb"""content="default-src 'none'; script-src ('|&#39;))"""
 )
 """The beginning of every page. Earlier ones had no generator."""
+STYLE_SHEETS = ("page.css", "cover.css", "print.css")
 MAX_FIGURE_ROWS = 100
 """Rows shown of the table of a figure; the tables of a section are shown in full."""
 MAX_OPEN_ROWS = 40
@@ -55,8 +56,8 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
         .get_template("report.html")
         .render(
             page=page,
-            anchors=_anchors([section.title for section in page.sections]),
-            style=Markup(_template_source("page.css")),
+            chapters=_chapters(page),
+            style=Markup("".join(map(_template_source, STYLE_SHEETS))),
             script=Markup(script),
             # The Content-Security-Policy allows two scripts: the page's own, and plotly.js once it is unpacked.
             hashes=[_hash(script), _hash(library.text)],
@@ -72,6 +73,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             bad=_is_bad,
             is_link=lambda cell: isinstance(cell, Hyperlink),
             many=MAX_OPEN_ROWS,
+            is_repeated=_Repeated(),
         )
     )
     return printable(html, keep="\n\t")
@@ -138,6 +140,46 @@ def _chart_height(figure: Figure) -> int | None:
     """The height of a chart in pixels; ``None`` for the usual one."""
     height = FigureLayout(figure).height
     return None if height == HEIGHT else height + CHART_PADDING_PX
+
+
+class _Repeated:
+    """Whether a text was on the page before."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, text: str) -> bool:
+        repeated = text in self._seen
+        self._seen.add(text)
+        return repeated
+
+
+class _Chapter(NamedTuple):
+    """A chapter with the ids of itself and its sections; without a title its sections stand alone."""
+
+    title: str
+    subtitle: str
+    anchor: str
+    sections: list[tuple[str, Section]]
+
+
+def _chapters(page: Page) -> list[_Chapter]:
+    titles: list[str] = []
+    for chapter, sections in page.chapters:
+        titles += [chapter.title] if chapter else []
+        titles += [
+            f"{chapter.title} {section.heading or section.title}" if chapter else section.title for section in sections
+        ]
+    anchors = iter(_anchors(titles))
+    return [
+        _Chapter(
+            chapter.title if chapter else "",
+            chapter.subtitle if chapter else "",
+            next(anchors) if chapter else "",
+            [(next(anchors), section) for section in sections],
+        )
+        for chapter, sections in page.chapters
+    ]
 
 
 def _anchors(titles: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ Styles = Mapping[str, SeriesStyle]
 
 
 def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
-    """One section, where there are predictions, or fitted exchanges to make them from."""
+    """One section, where there are predictions."""
     curve_predictions, link = findings.curve_predictions, findings.options.link
     tables = (
         *([_other_link_table(curve_predictions, link)] if link else ()),
@@ -27,6 +27,19 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
         _inputs_table(curve_predictions),
         _backtest_table(curve_predictions),
         _explained_table(curve_predictions),
+    )
+    if any(table.rows for table in tables):
+        yield Section(
+            "Predictions",
+            "Predictions were not measured; their intervals are for one further measurement.",
+            figures=tuple(prediction_figures(findings, styles)),
+            tables=tuple(table for table in tables if table.rows),
+        )
+
+
+def exchange_sections(findings: Findings) -> Iterator[Section]:
+    """One section, where exchanges were fitted: predictions of all workloads are made from them."""
+    tables = (
         communication.exchange_table(findings.exchanges),
         communication.operation_table(findings.operations),
         communication.layered_table(findings.exchanges),
@@ -34,9 +47,8 @@ def sections(findings: Findings, styles: Styles) -> Iterator[Section]:
     )
     if any(table.rows for table in tables):
         yield Section(
-            "Predictions",
-            "Predictions were not measured; their intervals are for one further measurement.",
-            figures=tuple(prediction_figures(findings, styles)),
+            "Fitted exchanges",
+            "Predictions are made from them.",
             tables=tuple(table for table in tables if table.rows),
         )
 

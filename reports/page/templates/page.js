@@ -60,6 +60,7 @@
   function unfold() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     target?.querySelector(":scope > details.folded")?.setAttribute("open", "");
+    for (let above = target?.closest("details"); above; above = above.parentElement.closest("details")) above.open = true;
   }
   addEventListener("hashchange", unfold);
   unfold();

@@ -7,12 +7,13 @@ import math
 import pytest
 
 from bench.core.step_measures import PhaseTimes
+from reports.analysis.answers import workload_answers
 from reports.analysis.bottleneck import EXPOSED, NOT_MEASURED, SLOWER, WAITING, efficiency_losses
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import CellGroup, analyse_cells
+from reports.analysis.findings import analyse_cells
 from reports.page.plotly_charts import plotly_figure
 from reports.page.step_parts import time_figure
-from reports.page.summary import group_answer, loss_summary
+from reports.page.summary import loss_summary
 from reports.page.tables import decomposition_table
 from tests.support.builders import make_case, make_record, make_trial
 
@@ -60,7 +61,8 @@ def test_losses_are_listed_the_largest_first(two_ranks):
         "exposed communication 30 %, compute slower than at the smallest rank count 15 %, "
         "waiting for the slowest rank 5 %"
     )
-    assert output in group_answer(CellGroup(tuple(two_ranks)))
+    (answer,) = workload_answers(analyse_cells(two_ranks))
+    assert answer.cause.sentence == "exposed communication takes 30 % of a step of ddp/gloo at 2 ranks"
 
 
 def test_the_bars_add_up_to_the_step(two_ranks):
@@ -94,7 +96,8 @@ def test_a_backend_that_cannot_be_decomposed_has_a_reason_and_no_share_of_zero()
     ]
     cells = make_cells(cases, {}, trials, {})
     assert [(cell.decomposition, cell.decomposition_reason) for cell in cells] == [(None, reason)] * 2
-    assert f"losses of its step {NOT_MEASURED}: {reason}" in group_answer(CellGroup(tuple(cells)))
+    (answer,) = workload_answers(analyse_cells(cells))
+    assert (answer.cause, answer.cause_reason) == (None, f"{NOT_MEASURED}: {reason}")
     assert [row[-1] for row in decomposition_table(cells).rows] == [f"not measured: {reason}"] * 2
     (bottleneck,) = analyse_cells(cells).bottlenecks
     assert (bottleneck.case.ranks, bottleneck.shares, bottleneck.reason) == (2, {}, reason)

@@ -6,7 +6,6 @@ import pytest
 
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.analysis.cells import make_cells
-from reports.page.summary import MAX_EXPANDED_GROUPS
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
 
@@ -71,24 +70,3 @@ def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():
 def test_without_telemetry_energy_is_not_sampled():
     assert energy(page_of_trials([make_trial(make_case())])).tables[0].rows[0][2] == "unknown: not sampled"
     assert energy(page_of_trials([make_trial(make_case(), outcome="failed", reason="x", ranks=())])) is None
-
-
-def test_a_long_page_begins_with_a_summary_and_is_folded():
-    def page(workloads):
-        return page_of_trials([make_trial(make_case(workload_options={"width": width})) for width in range(workloads)])
-
-    long = page(MAX_EXPANDED_GROUPS + 1)
-    assert long.answers == ("41 workloads, 41 cells: 41 ok. The overview has a row for each workload.",)
-    first, *rest = long.sections
-    assert (first.title, first.folded) == ("Overview", False)
-    assert first.tables[0].rows[0][:5] == (
-        "synthetic (width=0)",
-        "2 ranks · global batch 8 · 1 thread per rank · cpu",
-        "2",
-        "ddp/gloo",
-        "80.0 samples/s",
-    )
-    assert all(section.folded for section in rest)
-    short = page(MAX_EXPANDED_GROUPS)
-    assert len(short.answers) == MAX_EXPANDED_GROUPS
-    assert not any(section.folded for section in short.sections)

@@ -172,11 +172,15 @@ def test_rank_counts_are_named_where_there_are_several():
 
 
 def test_usage_of_hosts_and_of_gpus_are_two_tables(page):
-    hosts, gpus = (page.table(f"Usage of {what}") for what in ("ranks and hosts", "GPUs"))
-    assert "rank CPU" in hosts.header
-    assert not any("GPU" in name for name in hosts.header)
-    capped = gpus.header.index("GPU power capped")
-    assert [row[capped] for row in gpus.rows] == ["0 %"] * 4 + ["82 %"]
+    hosts, gpus = (
+        [table for section in page.sections for table in section.tables if table.caption.startswith(f"Usage of {what}")]
+        for what in ("ranks and hosts", "GPUs")
+    )
+    assert all("rank CPU" in table.header for table in hosts)
+    assert not any("GPU" in name for table in hosts for name in table.header)
+    capped = [row[table.header.index("GPU power capped")] for table in gpus for row in table.rows]
+    assert capped == ["0 %"] * 4 + ["82 %"]
+    gpus = gpus[-1]
     power = gpus.header.index("GPU power")
     assert gpus.rows[-1][power].endswith(" W")
     assert "GPU NVLink: not supported by this device" in gpus.note
@@ -224,9 +228,7 @@ def test_tables_of_two_workloads_have_different_names_for_those_who_hear_them(pa
 
 def test_what_limits_a_step_has_no_blank_columns_and_no_word_of_scaling(page):
     table = page.table("What limits a step")
-    assert [row[0] for row in table.rows] == [
-        f"synthetic (model=mlp) · {name}" for name in ("single", "ddp/nccl", "horovod/nccl")
-    ]
+    assert [row[0] for row in table.rows] == ["single", "ddp/nccl", "horovod/nccl"]
     assert table.header == (
         "curve",
         "at",

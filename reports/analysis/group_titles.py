@@ -1,0 +1,84 @@
+"""Short titles of the groups of a sweep: the workload once, then only what tells its groups apart, defaults named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from bench.core.case import Case, Scalar
+from bench.plugins import registry
+from reports.analysis.axes import DEFAULT
+from reports.analysis.case_titles import net_title, value_text
+from reports.analysis.findings import CellGroup
+from reports.analysis.formatting import message_size
+from reports.analysis.program_titles import is_program, program_options, program_title
+
+
+def short_titles(groups: Sequence[CellGroup]) -> tuple[str, ...]:
+    """A title for each group, different from all others.
+
+    ``mnist`` where a workload has one group; ``synthetic (model=mlp)``, ``synthetic (model=cnn)`` where it has several;
+    the full title of a group where that does not tell it apart.
+    """
+    titles = []
+    names = [_name(group) for group in groups]
+    for name, group in zip(names, groups, strict=True):
+        alike = [other.cells[0].case for other_name, other in zip(names, groups, strict=True) if other_name == name]
+        parts = ", ".join(_telling_traits(group.cells[0].case, alike))
+        titles.append(f"{name} ({parts})" if parts else name)
+    whole = [group.title for group in groups]
+    return tuple(short if titles.count(short) == 1 else full for short, full in zip(titles, whole, strict=True))
+
+
+def _telling_traits(case: Case, alike: Sequence[Case]) -> list[str]:
+    """The traits of a case in which others of its workload differ."""
+    if len(alike) == 1:
+        return []
+    names = dict.fromkeys(name for other in alike for name in _options(other))
+    options = [f"{name}={_value(case, name)}" for name in names if len({_value(other, name) for other in alike}) > 1]
+    traits = zip(*map(_traits, alike), strict=True)
+    return [*options, *(own for own, others in zip(_traits(case), traits, strict=True) if len(set(others)) > 1)]
+
+
+def options_text(group: CellGroup) -> str:
+    """``compute_ms=80, model=emulated``: the options of a group that differ from their defaults; empty for none."""
+    return ", ".join(f"{name}={value_text(value)}" for name, value in sorted(_options(group.cells[0].case).items()))
+
+
+def _options(case: Case) -> Mapping[str, Scalar]:
+    return program_options(case) if is_program(case) else case.workload_options
+
+
+def _name(group: CellGroup) -> str:
+    case = group.cells[0].case
+    sizes = [message.message_bytes for cell in group.cells for message in cell.messages]
+    name = program_title(case) if is_program(case) else case.workload
+    return f"{name} of {message_size(max(sizes))}" if sizes else name
+
+
+def _traits(case: Case) -> tuple[str, ...]:
+    """What may tell the groups of a workload apart beside its options, each as text."""
+    net = net_title(case.net) if case.net else "no shaped links"
+    return (f"{case.scaling} scaling", f"batch {case.batch}", case.device, f"seed {case.seed}", net)
+
+
+def _value(case: Case, name: str) -> str:
+    """The value of an option as text, its default too."""
+    if name in _options(case):
+        return value_text(_options(case)[name])
+    if any(plugin.kind == registry.WORKLOADS.name and plugin.name == case.workload for plugin in case.plugins):
+        # A report runs no code of a stored sweep.
+        return DEFAULT
+    defaults = _defaults(case.workload)
+    return value_text(defaults[name]) if name in defaults else DEFAULT
+
+
+@cache
+def _defaults(workload: str) -> Mapping[str, Scalar]:
+    try:
+        if registry.WORKLOADS.source(workload) is not None:
+            return {}
+        return registry.WORKLOADS.load(workload).options().model_dump()
+    except Exception:
+        # It may be a workload of another installation.
+        return {}
