@@ -30,7 +30,7 @@ from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page import comparison_section
 from reports.page.html import render
-from reports.page.sweep_page import make_page, report_title
+from reports.page.sweep_page import make_page
 from reports.page.tables import sweep_label
 
 MAX_SWEEPS = 8
@@ -103,12 +103,11 @@ def compare_sweeps(
         sides = _load_sweeps(infos, store)
     first, *others = sides
     comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
-    titles = ", ".join(f"{side.label} = {side.info.suite.name}{_site_suffix(side.cells)}" for side in sides)
     not_applicable = {
         skip.case.key: (skip.case, skip.reason) for side in sides for skip in side.info.plan.not_applicable
     }
     page_model = make_page(
-        report_title(titles, [cell for side in sides for cell in side.cells]),
+        _title(sides),
         analyse_cells([cell for side in sides for cell in labelled(side.cells, side.label)], predict_options),
         list(not_applicable.values()),
         join_provenance([report.provenance(side.info, side.cells, side.costs) for side in sides]),
@@ -158,10 +157,12 @@ def _join_rows(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {name: "; ".join(values) for name, values in by_name.items()}
 
 
-def _site_suffix(cells: Sequence[Cell]) -> str:
-    """`` on slurm``; empty for this machine."""
-    places = dict.fromkeys(cell.case.site for cell in cells if cell.case.site != "local")
-    return f" on {', '.join(places)}" if places else ""
+def _title(sides: Sequence[ComparedSweep]) -> str:
+    """``A against B: mnist: ddp at 1–2 ranks``; with a title for each where they differ."""
+    titles = [side.info.shown_title for side in sides]
+    if len(set(titles)) == 1:
+        return f"{' against '.join(side.label for side in sides)}: {titles[0]}"
+    return "; ".join(f"{side.label} = {title}" for side, title in zip(sides, titles, strict=True))
 
 
 def _default_page(store_url: str, names: Sequence[str]) -> Path:

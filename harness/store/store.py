@@ -66,8 +66,8 @@ class SweepInfo(FrozenModel):
 
     @property
     def shown_title(self) -> str:
-        """Its title; by default, what ran."""
-        return self.title or sweep_title([*self.plan.cases, *(skip.case for skip in self.plan.skips)])
+        """Its title; by default, what ran, or what was to run where all was skipped."""
+        return self.title or sweep_title(self.plan.cases or [skip.case for skip in self.plan.skips])
 
     @property
     def labels(self) -> SweepLabels:

@@ -24,7 +24,7 @@ from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import SweepFacts, rows_of
 from reports.page.elements import Download
 from reports.page.html import SIGNATURE, render
-from reports.page.sweep_page import make_page, report_title
+from reports.page.sweep_page import make_page
 
 
 def sweep_cells(
@@ -127,11 +127,13 @@ def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
 def render_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> str:
     """The page of a sweep."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
-    title = report_title(info.suite.name, findings.cells)
     origin = provenance(info, findings.cells, overheads_of(trials))
     raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)
-    return render(make_page(title, findings, not_applicable, origin, downloads=[raw], remarks=remarks))
+    note = info.note or ""
+    return render(
+        make_page(info.shown_title, findings, not_applicable, origin, downloads=[raw], remarks=remarks, note=note)
+    )
 
 
 def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:

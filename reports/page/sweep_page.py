@@ -8,7 +8,6 @@ from itertools import chain
 
 from bench.core.case import Case
 from reports.analysis.answers import workload_answers
-from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.findings import Findings, group_cells, has_curve, with_shown_titles
 from reports.analysis.group_titles import short_titles
@@ -32,11 +31,6 @@ from reports.page.update_timings import update_timings_table
 from reports.page.workload_chapter import table_section, workload_chapter
 
 WHOLE = Chapter("Whole sweep", "Communication, failures, flags, settings and provenance of all workloads together.")
-
-
-def report_title(name: str, cells: Sequence[Cell]) -> str:
-    """``Scaling report: nightly``; ``Report: nightly`` where there is no curve."""
-    return f"{'Scaling report' if has_curve(cells) else 'Report'}: {name}"
 
 
 def make_page(

@@ -87,7 +87,7 @@ def test_every_link_leads_to_a_report_and_the_newest_comes_first(place):
     links = re.findall(r'<a href="([^"#]+)"', found.path.read_text())
     assert {row[0].href for row in rows} <= set(links)
     assert all((found.path.parent / link).is_file() for link in links)
-    assert "Scaling report: nightly" in (found.path.parent / links[0]).read_text()
+    assert "synthetic: ddp at 1–2 ranks" in (found.path.parent / links[0]).read_text()
 
 
 def test_what_changed_most_is_said_with_its_interval(place):
