@@ -8,6 +8,7 @@ from reports.analysis import formatting
 from reports.analysis.axes import Axis, AxisComparison, AxisPoint
 from reports.analysis.findings import MAX_CURVES
 from reports.analysis.flags import claim_problem
+from reports.page.axis_values import value_figures
 from reports.page.elements import Figure, Section, Table
 from reports.page.palette import SeriesStyle
 from reports.page.series import estimate_series
@@ -85,6 +86,7 @@ def _figures(number: int, comparison: AxisComparison, styles: Mapping[str, Serie
         groups = [[line for line in lines if line[0].labels.workload == workload] for workload in workloads]
     for part, group in enumerate(group for group in groups if group):
         yield _figure(f"axis-{number}-{part}", comparison, group, styles)
+    yield from value_figures(f"axis-{number}", comparison, styles)
 
 
 def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line], styles: Mapping[str, SeriesStyle]) -> Figure:
@@ -111,6 +113,7 @@ def _figure(key: str, comparison: AxisComparison, lines: Sequence[Line], styles:
         axis_table(comparison),
         "one",
         "no gain",
+        log_y=True,
     )
 
 

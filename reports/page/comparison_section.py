@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from reports.analysis import changes, formatting
 from reports.analysis.comparison import Change, Comparison
 from reports.page.elements import Section, Table
+from reports.page.palette import SeriesStyle
+from reports.page.ratio_figures import ratio_figures
 
 MAX_NAMED = 3
 
 
-def sections(comparisons: Sequence[Comparison]) -> Iterator[Section]:
-    """One section, where the sweeps have cases in common."""
-    tables = tuple(_table(comparison) for comparison in comparisons if comparison.changes)
-    if tables:
+def sections(comparisons: Sequence[Comparison], styles: Mapping[str, SeriesStyle]) -> Iterator[Section]:
+    """One section, where the sweeps have cases in common: the ratios over ranks as figures, and tables of all.
+
+    Args:
+        comparisons: Of each further sweep with the first.
+        styles: That of each curve, by the keys of its cases with the labels of their sweeps.
+    """
+    shared = [comparison for comparison in comparisons if comparison.changes]
+    if shared:
         subtitle = "Ratios with 95 % intervals over trials: a description, not a verdict."
-        yield Section("What changed", subtitle, tables=tables)
+        figures = tuple(
+            figure
+            for number, comparison in enumerate(shared)
+            for figure in ratio_figures(f"change-{number}", comparison, styles)
+        )
+        yield Section("What changed", subtitle, figures, tuple(map(_table, shared)))
 
 
 def comparison_sentence(comparison: Comparison) -> str:

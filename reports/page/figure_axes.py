@@ -204,8 +204,7 @@ def _round_ticks(low: float, high: float, log: bool) -> list[float]:
             places = [digit * 10.0**power for power in decades for digit in digits]
             inside = [place for place in places if low <= place <= high]
             if len(inside) >= MIN_TICKS:
-                break
-        return inside
+                return inside
     target_step = (high - low) / TARGET_TICKS
     power = 10.0 ** math.floor(math.log10(target_step))
     step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= target_step * 0.999)

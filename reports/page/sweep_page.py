@@ -72,7 +72,7 @@ def make_page(
         for number, (title, group) in enumerate(zip(titles, groups, strict=True))
     )
     every_section = (
-        *comparison_section.sections(comparisons),
+        *comparison_section.sections(comparisons, styles_by_case),
         *(replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case)),
         *chain.from_iterable(chapters),
         *_whole_sweep(findings, styles, not_applicable, provenance),

@@ -11,7 +11,7 @@ from reports.formats.terminal import cell_tables
 from reports.page.axes_section import axis_sentence, axis_table
 from reports.page.plotly_charts import plotly_figure
 from tests.support.builders import make_case, make_trial
-from tests.support.pages import page_of
+from tests.support.pages import figures_of, page_of
 
 
 def measured(cases, step_of):
@@ -177,6 +177,30 @@ def test_the_page_has_one_figure_for_an_axis_and_draws_each_curve_in_a_style():
     ]
     assert (figure.ideal, plotly_figure(figure)["data"][-1]["name"]) == ("one", "no gain")
     assert axis_sentence(compare_axes(accumulating())[0]) in page.answers
+
+
+def test_throughput_is_drawn_over_the_values_of_an_axis_of_numbers():
+    cases = [
+        make_case(batch=batch, ranks=ranks, backend=backend)
+        for backend in ("ddp", "horovod")
+        for ranks in (1, 2)
+        for batch in (8, 16, 64)
+    ]
+    page = page_of(measured(cases, lambda case: 0.1 * (1 + case.batch / 64) / case.ranks))
+    (figure,) = [shown for shown in figures_of(page) if shown.title.startswith("Throughput over batch")]
+    assert [series.name for series in figure.series] == ["ddp/gloo, 2 ranks", "horovod/gloo, 2 ranks"]
+    assert {series.x for series in figure.series} == {(8, 16, 64)}
+    expected = [8 / (0.1 * (1 + batch / 64) / 2) for batch in (8, 16, 64)]
+    assert figure.series[0].y == pytest.approx(expected, rel=0.05)
+    assert figure.log_x, "the values span a factor of eight"
+    assert figure.series[0].style != figure.series[1].style
+
+
+@pytest.mark.parametrize("values", [("none", "full", "half"), (1, 2)])
+def test_words_and_two_values_have_no_curve_over_them(values):
+    option = "compile" if isinstance(values[0], str) else "accumulate"
+    page = page_of(measured([make_case(workload_options={option: value}) for value in values], lambda case: 0.1))
+    assert not any(shown.title.startswith("Throughput over") for shown in figures_of(page))
 
 
 def test_a_variable_of_the_ranks_is_an_axis():

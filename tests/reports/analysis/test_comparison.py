@@ -10,6 +10,7 @@ from reports.analysis.comparison import compare, labelled
 from reports.analysis.findings import analyse_cells
 from reports.page.comparison_section import comparison_sentence, sections
 from reports.page.html import render
+from reports.page.palette import backend_style
 from reports.page.sweep_page import make_page
 from tests.support.builders import make_case, make_trial
 
@@ -52,8 +53,11 @@ def test_backends_are_compared_where_sweeps_ran_one_each():
     found = compare("A", cells(0.1), "B", cells(0.05, backend="horovod"))
     assert found.across
     assert [change.direction for change in found.changes] == ["faster", "faster"]
-    (section,) = sections([found])
+    later = labelled(cells(0.05, backend="horovod"), "B")
+    (section,) = sections([found], {cell.case.key: backend_style(1) for cell in later})
     assert section.tables[0].rows[0][1] == "horovod/gloo against ddp/gloo"
+    (figure,) = section.figures
+    assert [(series.name, series.style) for series in figure.series] == [("horovod/gloo", backend_style(1))]
 
 
 def test_sweeps_without_common_cases_are_shown_side_by_side():
@@ -69,7 +73,13 @@ def test_both_sweeps_stand_in_one_figure():
     rows = join_provenance([[("machine", "one"), ("python", "3.11")], [("machine", "two"), ("python", "3.11")]])
     page = make_page("two", analyse_cells(every), [], rows, comparisons=[comparison])
     assert page.answers[0].startswith("B against A: slower")
-    throughput = next(figure for shown in page.sections for figure in shown.figures)
+    ratio, throughput = [figure for shown in page.sections for figure in shown.figures][:2]
+    assert (ratio.title, ratio.ideal, ratio.ideal_name) == ("B ÷ A: synthetic · strong", "one", "no change")
+    (line,) = ratio.series
+    assert line.x == (1, 2)
+    assert line.y == pytest.approx((1 / 1.1, 1 / 1.1))
+    assert all(low < y < high for low, y, high in zip(line.low, line.y, line.high, strict=True))
+    assert line.style == throughput.series[1].style, "what changed looks as the later sweep does"
     assert [series.name for series in throughput.series] == ["ddp/gloo · A", "ddp/gloo · B"]
     assert len({series.style for series in throughput.series}) == 2
     # Each has its own baseline: the efficiency of B is not that of B against A.
