@@ -9,16 +9,22 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.errors import CommandError as CommandError
     from harness.errors import HarnessError as HarnessError
     from harness.library.results import ResultsStore as ResultsStore
     from harness.library.results import open_store as open_store
+    from harness.library.running import SweepRun as SweepRun
+    from harness.library.running import run as run
 
-__all__ = ["HarnessError", "ResultsStore", "open_store", "report"]
+__all__ = ["CommandError", "HarnessError", "ResultsStore", "SweepRun", "open_store", "report", "run"]
 
 _MODULES = {
+    "CommandError": "harness.errors",
     "HarnessError": "harness.errors",
     "ResultsStore": "harness.library.results",
+    "SweepRun": "harness.library.running",
     "open_store": "harness.library.results",
+    "run": "harness.library.running",
 }
 """Where each of the other names is defined."""
 

@@ -8,7 +8,8 @@ The text of a :class:`HarnessError` is one line that names the place and the rem
     ├── OutputError       a file that can't be written, or is not ours
     ├── NetworkError      links between ranks that can't be made
     ├── SiteError         a cluster that refuses a request, or can't be reached
-    └── StoreError        a store that can't be read or written
+    ├── StoreError        a store that can't be read or written
+    └── CommandError      a command that a program ran, and that ended without a result
 
 Exit codes: 0 fine · 1 regression found · 2 bad usage or input · 3 cannot tell · 4 some trials failed, or none ran ·
 70 a defect of this project or of a plugin, with a traceback in a file · 130 interrupted.
@@ -68,6 +69,19 @@ class SiteError(HarnessError):
 
 class StoreError(HarnessError):
     """A store that can't be read or written."""
+
+
+class CommandError(HarnessError):
+    """A command that a program ran (:func:`harness.run`), and that ended without a result.
+
+    Args:
+        message: The line that the command ended with.
+        exit_code: Its exit code.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def describe_validation_error(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:

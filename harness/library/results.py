@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.plugins.registry import load_plugins
@@ -15,7 +14,7 @@ from harness.library.frames import frame_of_columns, frame_of_rows
 from harness.library.sweep_rows import SweepRow, sweep_row
 from harness.publish.export import read_table
 from harness.store import DEFAULT_STORE, STORE_VARIABLE
-from harness.store.location import store_label
+from harness.store.location import store_label, store_path
 from harness.store.opening import open_store as open_tables
 from harness.store.store import Store
 from harness.sweep.report import sweep_cells
@@ -39,7 +38,7 @@ class TrialName(NamedTuple):
     round: int
 
 
-def open_store(url: str | Path | None = None) -> ResultsStore:
+def open_store(url: str | os.PathLike[str] | None = None) -> ResultsStore:
     """Open a results store for reading. Nothing of it is changed, and nothing stays open.
 
     Args:
@@ -49,10 +48,16 @@ def open_store(url: str | Path | None = None) -> ResultsStore:
     Raises:
         StoreError: There is no such store, or it can't be read.
     """
-    location = os.environ.get(STORE_VARIABLE, DEFAULT_STORE) if url is None else str(url)
-    store = ResultsStore(location)
+    store = ResultsStore(store_url(url))
     with store.opened():
         return store
+
+
+def store_url(url: str | os.PathLike[str] | None) -> str:
+    """The place of a store, whatever the current folder becomes; ``None``: the default one."""
+    location = os.environ.get(STORE_VARIABLE, DEFAULT_STORE) if url is None else os.fspath(url)
+    path = store_path(location)
+    return location if path is None or "://" in location else str(path.absolute())
 
 
 @dataclass(frozen=True)
