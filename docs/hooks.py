@@ -14,10 +14,15 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from harness.cli.app import app
+from harness.library.sweep_rows import SweepRow
 from harness.setup.inventory import list_plugins
 from reports.analysis.flags import FLAG_MEANINGS
 from reports.analysis.formatting import number
 from reports.analysis.law_accuracy import HeldOut, accuracy, hold_out, look_ahead, parse_curves
+from reports.formats.cell_rows import CellRow
+from reports.formats.columns import columns_of
+from reports.formats.step_rows import StepRow
+from reports.formats.trial_rows import TrialRow
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOT_PAGES = {
@@ -27,6 +32,7 @@ ROOT_PAGES = {
     "project/changelog.md": "CHANGELOG.md",
 }
 """Page to the file at the root of the repository that it shows."""
+FRAMES = {"Sweeps": SweepRow, "Cells": CellRow, "Trials": TrialRow, "Steps": StepRow}
 HELD_OUT_HEADER = (
     "curve",
     "measured",
@@ -46,6 +52,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/commands.md": commands_page(),
         "reference/options.md": options_page(),
         "reference/flags.md": flags_page(),
+        "reference/columns.md": columns_page(),
         "concepts/prediction-accuracy.md": prediction_accuracy_page(),
         **{page: root_page(ROOT / name) for page, name in ROOT_PAGES.items()},
     }
@@ -126,6 +133,24 @@ def flags_page() -> str:
             table(("flag", "what was seen", "what to do"), rows),
         ]
     )
+
+
+def columns_page() -> str:
+    """The columns of data frames and exported rows."""
+    sections = [
+        "# Columns of tables",
+        "Data frames of the [library](library.md) have these columns, in this order; new ones are appended. `export`"
+        " writes those of trials to CSV and Parquet, where a time is text. A missing value (`NA`, an empty cell) is"
+        " unknown or does not apply. Mappings are JSON text, lists are joined by semicolons. A unit of 1 is that of a"
+        " share or a ratio.",
+    ]
+    for title, row_type in FRAMES.items():
+        rows = [
+            (f"`{column.name}`", f"`{column.frame_dtype}`", cell(column.unit or ""), cell(column.description))
+            for column in columns_of(row_type)
+        ]
+        sections += [f"## {title}", table(("column", "type", "unit", "meaning"), rows)]
+    return "\n\n".join(sections) + "\n"
 
 
 def prediction_accuracy_page() -> str:

@@ -34,9 +34,24 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    _check_packages()
     value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
+
+
+def _check_packages() -> None:
+    """Raise :class:`ImportError` where another package hides one of ours: in the folder of a program, say."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    for package in ("bench", "reports"):
+        own, found = Path(__file__).parents[1] / package / "__init__.py", find_spec(package)
+        origin = None if found is None else found.origin or next(iter(found.submodule_search_locations or ()), None)
+        if origin is None:
+            raise ImportError(f"{own}: scaling-harness lacks its package {package}; install it again")
+        if Path(origin).resolve() != own.resolve():
+            raise ImportError(f"{origin}: hides the package {package} of scaling-harness; rename it, or work elsewhere")
 
 
 def __dir__() -> list[str]:

@@ -64,9 +64,9 @@ def store_url(url: str | os.PathLike[str] | None) -> str:
 class ResultsStore:
     """A results store. Every method reads what the store holds at that moment, also while a sweep runs.
 
-    A sweep is named as in commands, by its id or ``latest``. The columns of the frames are described in the reference
-    of the library; a value that is unknown is missing (``NA``), with the reason in another column. Units are in
-    ``frame.attrs["units"]``.
+    A sweep is named as in commands: by its id or the start of it, ``latest``, ``latest~1`` or a tag. The columns of the
+    frames are described in the reference of the library; a value that is unknown is missing (``NA``), with the reason
+    in another column. Units are in ``frame.attrs["units"]``.
 
     Args:
         url: A SQLite file or a database URL.

@@ -37,6 +37,9 @@ class SweepRow(FrozenModel):
     gpus: Annotated[tuple[str, ...], Column("Models of its GPUs.")]
     python: Annotated[str, Column("Version of Python.")]
     packages: Annotated[dict[str, str], Column("Versions of the packages that backends name.")]
+    title: Annotated[str, Column("Its title; by default, what ran.")]
+    note: Annotated[str | None, Column("Its note; missing without one.")]
+    tags: Annotated[tuple[str, ...], Column("Its tags.")]
 
 
 def sweep_row(info: SweepInfo, trials: int) -> SweepRow:
@@ -57,5 +60,8 @@ def sweep_row(info: SweepInfo, trials: int) -> SweepRow:
         commit=environment.commit,
         commit_reason=None if environment.commit else environment.commit_reason or "it was no checkout",
         environment=environment.id,
+        title=info.shown_title,
+        note=info.note,
+        tags=info.tags,
         **environment.model_dump(include=machine),
     )

@@ -104,8 +104,9 @@ def test_a_module_or_an_attribute_that_does_not_exist_is_found():
 
 def test_what_the_documentation_reads_from_the_code_exists():
     """The strict build would find it too, but only where mkdocs is installed."""
-    contracts = (ROOT / "docs" / "reference" / "contracts.md").read_text()
-    names = re.findall(r"^::: (\S+)$", contracts, re.MULTILINE)
+    pages = ("contracts.md", "library.md")
+    text = "\n".join((ROOT / "docs" / "reference" / page).read_text() for page in pages)
+    names = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
     assert names
     for node in ast.walk(ast.parse((ROOT / "docs" / "hooks.py").read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in PACKAGES:
