@@ -29,15 +29,16 @@ _MODULES = {
 """Where each of the other names is defined."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take any name
 
-    _check_packages()
-    value = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        _check_packages()
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
 
 
 def _check_packages() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.plugins.registry import load_plugins
+from harness.configuration import find_configuration
 from harness.errors import UsageError
 from harness.library.frames import frame_of_columns, frame_of_rows
 from harness.library.sweep_rows import SweepRow, sweep_row
@@ -43,7 +44,8 @@ def open_store(url: str | os.PathLike[str] | None = None) -> ResultsStore:
 
     Args:
         url: A SQLite file or a database URL, as ``--store`` takes it. Default: what the environment variable
-            ``SCALING_STORE`` holds, else ``.runs/results.sqlite`` in the current folder.
+            ``SCALING_STORE`` holds, else the store of the configuration, else ``.runs/results.sqlite`` in the current
+            folder.
 
     Raises:
         StoreError: There is no such store, or it can't be read.
@@ -55,9 +57,13 @@ def open_store(url: str | os.PathLike[str] | None = None) -> ResultsStore:
 
 def store_url(url: str | os.PathLike[str] | None) -> str:
     """The place of a store, whatever the current folder becomes; ``None``: the default one."""
-    location = os.environ.get(STORE_VARIABLE, DEFAULT_STORE) if url is None else os.fspath(url)
+    location = _default_store() if url is None else os.fspath(url)
     path = store_path(location)
     return location if path is None or "://" in location else str(path.absolute())
+
+
+def _default_store() -> str:
+    return os.environ.get(STORE_VARIABLE) or find_configuration().store or DEFAULT_STORE
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from harness.library.options import SweepOptions, sweep_arguments
 from harness.library.process import CommandEnd, run_command
 from harness.library.progress import shower
 from harness.library.results import ResultsStore, store_url
-from harness.planning.suite import DEFAULT_SUITE
 from harness.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class SweepRun:
 
 
 def run(
-    suite: str | os.PathLike[str] = DEFAULT_SUITE,
+    suite: str | os.PathLike[str] | None = None,
     *,
     store: str | os.PathLike[str] | None = None,
     progress: bool | Callable[[str], None] = True,
@@ -72,7 +71,7 @@ def run(
     the sweep as it ends the command: the trials that had ended are stored. If this program dies, the sweep ends too.
 
     Args:
-        suite: A suite's name or a TOML file.
+        suite: A suite's name or a TOML file. Default: as of the command.
         store: A SQLite file or a database URL, made where it is absent. Default: as of :func:`open_store`.
         progress: Whether to show lines of progress and warnings, on standard error or in the cell of a notebook; or a
             function that takes each line.
@@ -90,7 +89,8 @@ def run(
         KeyboardInterrupt: This program was interrupted; the sweep has ended then.
     """
     url = store_url(store)
-    arguments = ["sweep", "--json", *sweep_arguments(options), "--", os.fspath(suite)]
+    named = [] if suite is None else ["--", os.fspath(suite)]
+    arguments = ["sweep", "--json", *sweep_arguments(options), *named]
     try:
         # Not as an argument, which every user of the machine sees: it may hold a password.
         end = run_command(arguments, {STORE_VARIABLE: url}, shower(progress))
