@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -36,6 +37,7 @@ from tests.support.paths import ROOT
 ROW_TYPES = (SweepRow, CellRow, TrialRow, StepRow)
 NOT_MEASURED = {"ranks_per_node", "same_work_deviation", "same_work_tolerance"}
 """Columns of numbers of a cell whose own description says what a missing value means."""
+CAPTURED = {"capture_output": True, "text": True, "check": False}
 FAILURE = RankFailure(role="rank 0", rank=0, host="here", error="killed by SIGKILL", at=1.5)
 
 
@@ -222,15 +224,36 @@ def test_reading_changes_nothing_and_leaves_nothing_open(tmp_path):
         store.sweeps()
 
 
-def test_wrong_names_are_one_line(tmp_path, old, monkeypatch):
+def test_wrong_names_are_one_line(tmp_path, old):
     with pytest.raises(harness.HarnessError, match="no such file; run `python -m harness sweep` first") as caught:
         harness.open_store(tmp_path / "none.sqlite")
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
     with pytest.raises(StoreError, match="has no sweep"):
-        old.cells("20261127")
-    monkeypatch.setenv(STORE_VARIABLE, old.url)
+        old.cells("no-such-sweep")
+
+
+def test_the_store_is_that_of_the_variable_else_of_the_configuration(tmp_path, old, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scaling.toml").write_text(f"store = {json.dumps(old.url)}")
+    (tmp_path / "scaling.toml").chmod(0o600)
+    monkeypatch.delenv(STORE_VARIABLE, raising=False)
     assert harness.open_store() == old
+    (tmp_path / "scaling.toml").write_text("store = 'elsewhere.sqlite'")
+    monkeypatch.setenv(STORE_VARIABLE, os.path.relpath(old.url))
+    assert harness.open_store().cells().equals(old.cells())
+
+
+def test_a_package_of_the_same_name_in_the_folder_of_a_program_is_named(tmp_path):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "__init__.py").write_text("")
+    (tmp_path / "program.py").write_text("import harness\nharness.report(loss=1)\nharness.open_store")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], env=os.environ | {"PYTHONPATH": str(ROOT)}, **CAPTURED
+    )
+    last = done.stderr.splitlines()[-1]
+    hiding = tmp_path / "reports" / "__init__.py"
+    assert last == f"ImportError: {hiding}: hides the package reports of scaling-harness; rename it, or work elsewhere"
 
 
 def test_a_password_is_not_shown():
@@ -285,5 +308,5 @@ except AttributeError as problem:
 else:
     raise SystemExit("no error")
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, **CAPTURED)
     assert done.returncode == 0, done.stderr
