@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,13 +108,13 @@ def sweep(
     Before its timed window every training trial proves that it does the same work as a single process.
     """
     from harness.sweep.duration import predict_by_store
-    from harness.sweep.plan import SuiteRequest, plan_sweep
+    from harness.sweep.plan import plan_sweep
 
     page = _page(out, report)
-    overrides, flags = {**cases.overrides(), **measurement.overrides()}, program.flags()
-    request = SuiteRequest(suite, overrides, cases.settings or (), plugins or (), flags)
+    request = _request(suite, cases, measurement, program, plugins)
     if resume and not dry_run:
-        named = request if overrides or cases.settings or plugins or flags.given or suite != DEFAULT_SUITE else None
+        given = (request.overrides, request.settings, request.plugins, request.script.given, suite != DEFAULT_SUITE)
+        named = request if any(given) else None
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
         return _resume(named, site, store, page, as_json=as_json)
@@ -131,6 +133,31 @@ def sweep(
     with signals_as_interrupts():
         result = pipeline.run(planned, store, page, command_line(), stderr_console(), labels or _labels(title, note))
         return _print_result(result, as_json=as_json)
+
+
+def request_of(options: Mapping[str, Any]) -> SuiteRequest:
+    """What a command line asks for. ``options``: its values by the parameters' names."""
+
+    def group(kind: type[Any]) -> Any:
+        # To the parser an option that was not given is an empty list where it takes several.
+        given = {option.name: options[option.name] for option in fields(kind) if options[option.name] not in ([], ())}
+        return kind(**given)
+
+    groups = group(CaseOptions), group(MeasurementOptions), group(ProgramOptions)
+    return _request(options["suite"], *groups, options["plugins"])
+
+
+def _request(
+    suite: str,
+    cases: CaseOptions,
+    measurement: MeasurementOptions,
+    program: ProgramOptions,
+    plugins: Sequence[str] | None,
+) -> SuiteRequest:
+    from harness.sweep.plan import SuiteRequest
+
+    overrides = {**cases.overrides(), **measurement.overrides()}
+    return SuiteRequest(suite, overrides, cases.settings or (), plugins or (), program.flags())
 
 
 def _resume(request: SuiteRequest | None, site: str | None, store: str, page: Path | None, *, as_json: bool) -> int:

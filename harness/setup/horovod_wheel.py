@@ -35,6 +35,7 @@ from pathlib import Path
 from bench.host.installation import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
 from bench.host.scratch import open_scratch
 from harness.defects import install_hooks
+from harness.setup.build_progress import run_logged
 from harness.setup.cuda_toolkit import find_architectures, link_toolkit
 from harness.setup.horovod_key import (
     ARCHITECTURES_VARIABLE,
@@ -87,6 +88,7 @@ def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path) -> Path:
             [
                 *pip,
                 "wheel",
+                "--verbose",  # else the compiler's output is kept until it fails
                 "--no-build-isolation",
                 "--no-deps",
                 "--no-cache-dir",
@@ -97,10 +99,8 @@ def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path) -> Path:
                 f"horovod=={key.horovod}",
             ],
         )
-        for step in steps:
-            with log.open("a") as out:
-                done = subprocess.run(step, env=env, stdout=out, stderr=subprocess.STDOUT, check=False)
-            if done.returncode:
+        for step, title in zip(steps, ("build tools", f"Horovod {key.horovod}"), strict=True):
+            if run_logged(step, env, log, title):
                 kept_log = cache / f"{key.name}.log"
                 shutil.copy(log, kept_log)
                 raise BuildError(f"{_last_error(log.read_text(errors='replace'))} (whole log: {kept_log})")
