@@ -22,13 +22,15 @@ def uses_horovod(arguments: Sequence[str]) -> bool:
     """
     from bench.plugins.registry import load_plugins
 
+    if {"-h", "--help"} & set(arguments):  # which would be printed here, and by the command again
+        return False
     try:
         names = _backends(arguments)
     except HarnessError:
         return False
-    except Exception as ended:
-        # Typer's own: a wrong number, an unknown option, or the end after the help.
-        if hasattr(ended, "format_message") or hasattr(ended, "exit_code"):
+    except Exception as problem:
+        # Typer's own: a wrong number, an unknown option.
+        if hasattr(problem, "format_message"):
             return False
         raise
     backends = load_plugins().backends

@@ -1,0 +1,72 @@
+"""What is shown of a build that takes minutes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from io import StringIO
+
+import pytest
+
+from harness.setup.build_progress import describe_phase, run_logged
+
+FETCHING = "Collecting horovod==0.28.1\n  Downloading horovod-0.28.1.tar.gz (3.5 MB)\n"
+CONFIGURING = (
+    f"{FETCHING}  running build_ext\n  -- Could not find CCache.\n  -- The CXX compiler identification is GNU\n"
+)
+COMPILING = f"{CONFIGURING}  [ 20%] Building CXX object a.o\n  [ 34%] Building CXX object b.o\n"
+PACKING = f"{COMPILING}  [100%] Built target pytorch\n  running install_lib\n"
+WRITER = """
+import sys, time
+print("  [ 50%] Building CXX object a.o", flush=True)
+while True:
+    time.sleep(0.01)
+    if open(sys.argv[1]).read().count("compiling") >= 1:
+        sys.exit(3)
+"""
+
+
+class Screen(StringIO):
+    """What is shown, which the build waits for."""
+
+    def __init__(self, path, terminal):
+        super().__init__()
+        self.path, self.terminal = path, terminal
+
+    def isatty(self):
+        return self.terminal
+
+    def flush(self):
+        self.path.write_text(self.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("log", "phase"),
+    [
+        ("", "starting"),
+        (FETCHING, "fetching the sources"),
+        (CONFIGURING, "configuring"),
+        (COMPILING, "compiling, 34 %"),
+        (PACKING, "packing the wheel"),
+    ],
+)
+def test_the_phase_is_that_of_the_last_lines(log, phase):
+    assert describe_phase(log) == phase
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_build_shows_where_it_is_and_leaves_its_log(tmp_path, terminal):
+    screen, log = Screen(tmp_path / "screen", terminal), tmp_path / "build.log"
+    screen.flush()
+    log.write_text("[100%] Built target of another step\n")
+    clock = itertools.count(0.0, 20.0).__next__
+    command = [sys.executable, "-c", WRITER, str(screen.path)]
+    assert run_logged(command, os.environ, log, "Horovod", screen, clock) == 3
+    assert "Horovod: compiling, 50 %, " in screen.getvalue()
+    assert log.read_text().endswith("[ 50%] Building CXX object a.o\n")
+    if terminal:
+        assert screen.getvalue().endswith("\r\x1b[K"), "the line is gone when the build has ended"
+    else:
+        assert "\x1b" not in screen.getvalue()
+        assert screen.getvalue().endswith("\n")
