@@ -69,8 +69,8 @@ def export_runs(
         if isinstance(output_format, FolderFormat):
             if out is None:
                 raise UsageError(f"--format {name}: writes a folder; name it with --out")
-            files = _write_folder(output_format, records, from_home(out), store_url)
-            yield f"{name}: {files} files of {', '.join(written)} → {out}"
+            count = _write_folder(output_format, records, from_home(out), store_url)
+            yield f"{name}: {count} {'file' if count == 1 else 'files'} of {', '.join(written)} → {out}"
         elif isinstance(output_format, Tracker):
             place = out or os.environ.get(output_format.variable or "")
             if not place:
@@ -79,7 +79,8 @@ def export_runs(
             _check_not_the_store(place, store_url)
             tracked = output_format.write(records, place)
             yield from (f"note: {note}" for note in tracked.notes)
-            counts = f"{tracked.written} runs written, {tracked.unchanged} unchanged"
+            runs = "run" if tracked.written == 1 else "runs"
+            counts = f"{tracked.written} {runs} written, {tracked.unchanged} unchanged"
             yield f"{name}: {counts}, of {', '.join(written)} → {mask_secrets(place)}"
         else:
             raise UsageError(f"--format {name}: is of no known kind of format; update its plugin")

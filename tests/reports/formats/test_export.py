@@ -149,6 +149,38 @@ def test_a_suffix_is_of_one_format(name):
         assert [other for other in FILES if suffix in load_format(other).suffixes] == [name]
 
 
+@pytest.mark.parametrize(
+    ("name", "missing", "remedy"),
+    [
+        ("mlflow", "mlflow", "mlflow-skinny is not installed; run `python -m pip install mlflow-skinny`"),
+        ("tensorboard", "tensorboard", "tensorboard is not installed; run `python -m pip install tensorboard`"),
+        ("wandb", "wandb", "wandb is not installed; run `python -m pip install wandb`"),
+    ],
+)
+def test_without_its_package_a_tracker_is_one_line_with_the_remedy(
+    tmp_path, exported, monkeypatch, name, missing, remedy
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    error = exported(curve(), "--format", name, "--out", str(tmp_path / "out"), status=2).err
+    assert error.count("\n") == 1
+    assert f"--format {name}: {remedy} (the extra `{name}`)" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("mlflow", "name a tracking URI, such as sqlite:///mlflow.db with --out, or set MLFLOW_TRACKING_URI"),
+        ("tensorboard", "writes a folder; name it with --out"),
+        ("wandb", "name a folder with --out, or set WANDB_DIR"),
+    ],
+)
+def test_a_tracker_needs_a_place(exported, monkeypatch, name, remedy):
+    for variable in ("MLFLOW_TRACKING_URI", "WANDB_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    assert f"--format {name}: {remedy}" in exported(curve(), "--format", name, status=2).err
+
+
 REFUSALS = {
     "extrap": "a curve of at least two rank counts",
     "nccl-tests": "no collective operation",
