@@ -10,6 +10,7 @@ import typer
 from bench.host.paths import from_home
 from harness.cli.completion import complete_sweeps
 from harness.cli.output import JsonOption, StoreOption, VerbosityOption, output_path, print_output
+from harness.cli.sweep_options import Co2Option, PriceOption, TargetOption
 from harness.errors import UsageError
 from harness.store import DEFAULT_STORE
 
@@ -51,6 +52,9 @@ def report(
     ranks_per_node: Annotated[
         int | None, typer.Option(metavar="K", help="Predict for nodes of this many ranks; default: as measured.")
     ] = None,
+    price_per_hour: PriceOption = None,
+    co2: Co2Option = None,
+    target: TargetOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
 ) -> int:
@@ -69,11 +73,14 @@ def report(
 
         return print_output(write_index(sweeps or [], store, index), as_json=as_json)
     predict_options = PredictOptions(parse_rank_counts(predict), parse_link(link), parse_ranks_per_node(ranks_per_node))
+    pricing = {"price_per_hour": price_per_hour, "co2_g_per_kwh": co2, "target": target}
     if sweeps and len(sweeps) > 1:
+        if any(value is not None for value in pricing.values()):
+            raise UsageError("--price-per-hour, --co2 and --target apply to the page of one sweep; name one")
         from harness.publish import comparison
 
         return print_output(comparison.compare_sweeps(sweeps, store, out, predict_options), as_json=as_json)
     from harness.sweep import pipeline
 
     sweep = sweeps[0] if sweeps else "latest"
-    return print_output(pipeline.rewrite_report(sweep, store, out, predict_options), as_json=as_json)
+    return print_output(pipeline.rewrite_report(sweep, store, out, predict_options, pricing), as_json=as_json)

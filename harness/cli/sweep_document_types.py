@@ -30,6 +30,7 @@ from reports.analysis.layered_allreduce import AlgorithmSource, LayeredAlgorithm
 from reports.analysis.placement import Place
 from reports.analysis.placement_effects import CellOverLink, NodeEfficiency, Packing
 from reports.analysis.predictions import CurvePrediction
+from reports.analysis.price import PricedCell
 from reports.analysis.program_runs import ProgramSummary
 from reports.analysis.roofline import Roofline
 from reports.analysis.scaling import FitMethod, Parameter, Prediction
@@ -259,4 +260,5 @@ class SweepDocument(TypedDict):
             Changed(without=("case",), added={"explained": list[StepFields], "backtests": list[BacktestFields]}),
         ]
     ]
+    prices: list[Annotated[PricedCell, Changed(without=("case",), added={"key": str})]]
     not_applicable: list[NotApplicable]

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from harness.planning.script_flags import ScriptFlags
 
 
+PriceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--price-per-hour",
+        metavar="'2.50 EUR[/gpu]'",
+        help="The price of an hour of a node, or of a GPU: the report tells what the work costs.",
+    ),
+]
+Co2Option = Annotated[
+    float | None,
+    typer.Option("--co2", metavar="G_PER_KWH", help="Grams of CO₂ a kilowatt-hour: the report tells what is emitted."),
+]
+TargetOption = Annotated[
+    float | None,
+    typer.Option("--target", metavar="1e9", help="Samples (tokens, …) whose time and cost the report tells."),
+]
+
+
 @dataclass(frozen=True)
 class CaseOptions:
     """What runs."""
@@ -134,6 +152,9 @@ class MeasurementOptions:
         str | None,
         typer.Option("--budget", metavar="10m", help="The longest time that --precision may take; default 10m."),
     ] = None
+    price_per_hour: PriceOption = None
+    co2: Co2Option = None
+    target: TargetOption = None
     telemetry: Annotated[
         str | None,
         typer.Option("--telemetry", metavar="auto|always|off|replay:FILE", help="What is sampled during trials."),
@@ -151,6 +172,9 @@ class MeasurementOptions:
             precision=None if self.precision is None else parse_percent(self.precision),
             budget_s=None if self.budget is None else parse_duration(self.budget),
             telemetry=self.telemetry,
+            price_per_hour=self.price_per_hour,
+            co2_g_per_kwh=self.co2,
+            target=self.target,
         )
 
 

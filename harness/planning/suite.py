@@ -34,6 +34,13 @@ MAX_SHOWN_LENGTH = 80
 """Of a wrong value in a message, in characters."""
 
 
+def _check_price(text: str) -> str:
+    from reports.analysis.price import parse_price
+
+    parse_price(text)
+    return text
+
+
 class FiniteModel(FrozenModel):
     """A value whose numbers are finite."""
 
@@ -70,6 +77,12 @@ class Suite(FiniteModel):
     timeout_s: float = Field(120.0, gt=0)
     precision: float | None = Field(None, gt=0, lt=1)
     """Repeat rounds until each cell's 95 % interval of throughput is at most ± this fraction."""
+    price_per_hour: Annotated[str, AfterValidator(_check_price)] | None = None
+    """Of a node or a GPU (:func:`reports.analysis.price.parse_price`); it changes nothing but the report."""
+    co2_g_per_kwh: float | None = Field(None, gt=0)
+    """The intensity of the electricity; it changes nothing but the report."""
+    target: float | None = Field(None, gt=0)
+    """An amount of work whose time and cost the report tells, in the workload's unit."""
     budget_s: float = Field(600.0, gt=0)
     """The longest time that :attr:`precision` may take, from the start of the sweep."""
     decompose: bool = True

@@ -45,6 +45,7 @@ from harness.sweep.plan import (
     load_suite,
 )
 from harness.sweep.plugins import use_plugin_files
+from harness.sweep.pricing import pricing_of
 from harness.sweep.progress import SweepProgress
 from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
@@ -242,25 +243,35 @@ def _run_and_report(
 
 
 def rewrite_report(
-    sweep: str, store_url: str, page: Path | None, predict_options: PredictOptions = DEFAULT_PREDICT_OPTIONS
+    sweep: str,
+    store_url: str,
+    page: Path | None,
+    predict_options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
+    prices: Mapping[str, Any] | None = None,
 ) -> SweepResult:
-    """Write the page of a stored sweep again."""
+    """Write the page of a stored sweep again. ``prices``: as :func:`harness.sweep.pricing.pricing_of` takes them."""
     store = open_store(store_url, create=False)
     name = store.sweep(sweep).id
     output = report.page_output("--out", page, default_page(store_url, name))
     check_outputs([output], store_path(store_url))
-    result, trials = _analyse(store, name, output, load_plugins(), predict_options)
+    result, trials = _analyse(store, name, output, load_plugins(), predict_options, prices)
     report.write_page(result.info, trials, result.findings, output)
     return result
 
 
 def _analyse(
-    store: Store, sweep: str, output: OutputFile, plugins: Plugins, predict_options: PredictOptions
+    store: Store,
+    sweep: str,
+    output: OutputFile,
+    plugins: Plugins,
+    predict_options: PredictOptions,
+    prices: Mapping[str, Any] | None = None,
 ) -> tuple[SweepResult, list[Trial]]:
     """A stored sweep and its trials; the store is closed then."""
     info, trials = store.sweep(sweep), store.trials(sweep)
     store.close()
-    findings = analyse_cells(report.sweep_cells(info, trials, plugins.backends, plugins.workloads), predict_options)
+    cells = report.sweep_cells(info, trials, plugins.backends, plugins.workloads)
+    findings = analyse_cells(cells, predict_options, pricing_of(info.suite, prices))
     return SweepResult(info, findings, output.target, overhead_of(trials), overheads_of(trials)), trials
 
 

@@ -26,6 +26,7 @@ from reports.analysis.operation_models import OperationModel, operation_models
 from reports.analysis.placement import curve_family
 from reports.analysis.placement_effects import CellOverLink, PlacementEffects, compare_networks, placement_effects
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, CurvePrediction, PredictOptions, predict_curves
+from reports.analysis.price import NO_PRICING, PricedCell, Pricing, price_cells
 
 MIN_CURVE_POINTS = 2
 """Fewer points make no curve."""
@@ -195,6 +196,8 @@ class Findings:
     networks: tuple[CellOverLink, ...]
     """Cells of curves that were measured over several networks."""
     axes: tuple[AxisComparison, ...] = ()
+    pricing: Pricing = NO_PRICING
+    priced: tuple[PricedCell, ...] = ()
 
     def of_group(self, group: CellGroup) -> Findings:
         """What they say of one group alone, with titles that do not repeat its workload."""
@@ -211,11 +214,20 @@ class Findings:
             placements=PlacementEffects(),
             networks=(),
             axes=(),
+            priced=tuple(row for row in self.priced if row.case.key in {cell.case.key for cell in group.cells}),
         )
 
 
-def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDICT_OPTIONS) -> Findings:
-    """Analyse the cells of a sweep; ``options``: which rank counts and which link to predict."""
+def analyse_cells(
+    cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDICT_OPTIONS, pricing: Pricing = NO_PRICING
+) -> Findings:
+    """Analyse the cells of a sweep.
+
+    Args:
+        cells: its cells.
+        options: which rank counts and which link to predict.
+        pricing: what the user says about prices.
+    """
     curves, curve_cells = curves_of(cells), cells_by_curve(cells)
     exchanges = communication_paths(cells)
     operations = operation_models(cells)
@@ -232,4 +244,6 @@ def analyse_cells(cells: Sequence[Cell], options: PredictOptions = DEFAULT_PREDI
         placements=placement_effects(cells),
         networks=compare_networks(cells, predictions),
         axes=compare_axes(cells),
+        pricing=pricing,
+        priced=price_cells(cells, pricing),
     )

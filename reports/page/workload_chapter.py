@@ -21,6 +21,7 @@ from reports.page.host_device import host_device_figure
 from reports.page.layout import FigureLayout
 from reports.page.message_figures import message_figures
 from reports.page.palette import SeriesStyle
+from reports.page.price_section import price_section
 from reports.page.resources import energy_section
 from reports.page.roofline import ROOFLINE_TITLE as ROOFLINE
 from reports.page.roofline import peaks_table, roofline_figures, roofline_table
@@ -77,6 +78,7 @@ def _tables_of(findings: Findings, styles: Mapping[str, SeriesStyle]) -> Iterato
         ),
         Section("Usage of ranks, hosts and GPUs", tables=usage_tables(cells)),
         energy_section([CellGroup(cells)], styles),
+        price_section(findings.priced, cells, findings.pricing),
         table_section("Costs", resources.cost_table(cells)),
         table_section("Conditions", tables.conditions_table(cells)),
         table_section(CHECKPOINTS_TITLE, checkpoint_table(cells)),
