@@ -14,7 +14,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from harness.cli.app import app
-from harness.library.sweep_rows import SweepRow
 from harness.setup.inventory import list_plugins
 from reports.analysis.flags import FLAG_MEANINGS
 from reports.analysis.formatting import number
@@ -22,6 +21,7 @@ from reports.analysis.law_accuracy import HeldOut, accuracy, hold_out, look_ahea
 from reports.formats.cell_rows import CellRow
 from reports.formats.columns import columns_of
 from reports.formats.step_rows import StepRow
+from reports.formats.sweep_rows import SweepRow
 from reports.formats.trial_rows import TrialRow
 
 ROOT = Path(__file__).resolve().parents[1]

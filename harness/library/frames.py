@@ -6,10 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.core.frozen_model import FrozenModel
+from reports.formats.cell_rows import CellRow
 from reports.formats.columns import ColumnType, PlainValue, columns_of, plain_values
+from reports.formats.documents import schema_name, schema_version
+from reports.formats.step_rows import StepRow
+from reports.formats.sweep_rows import SweepRow
+from reports.formats.trial_rows import TrialRow
 
 if TYPE_CHECKING:
     import pandas
+
+
+ROWS: Mapping[type[FrozenModel], str] = {
+    SweepRow: "sweep-row",
+    CellRow: "cell-row",
+    TrialRow: "trial-row",
+    StepRow: "step-row",
+}
+"""The names of the rows' schemas."""
 
 
 def frame_of_rows(row_type: type[FrozenModel], rows: Iterable[FrozenModel]) -> pandas.DataFrame:
@@ -19,12 +33,19 @@ def frame_of_rows(row_type: type[FrozenModel], rows: Iterable[FrozenModel]) -> p
 
 
 def frame_of_columns(row_type: type[FrozenModel], values: Mapping[str, Sequence[PlainValue]]) -> pandas.DataFrame:
-    """The frame of some rows of one type, from the values of each column. ``attrs["units"]`` has the columns' units."""
+    """The frame of some rows of one type, from the values of each column.
+
+    ``attrs`` has the columns' units and the version of their definition.
+    """
     import pandas
 
     columns = columns_of(row_type)
     frame = pandas.DataFrame({column.name: _series(column, values[column.name]) for column in columns})
-    frame.attrs["units"] = {column.name: column.unit for column in columns if column.unit}
+    frame.attrs |= {
+        "schema": schema_name(ROWS[row_type]),
+        "schema_version": schema_version(ROWS[row_type]),
+        "units": {column.name: column.unit for column in columns if column.unit},
+    }
     return frame
 
 

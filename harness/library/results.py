@@ -12,16 +12,17 @@ from bench.plugins.registry import load_plugins
 from harness.configuration import find_configuration
 from harness.errors import UsageError
 from harness.library.frames import frame_of_columns, frame_of_rows
-from harness.library.sweep_rows import SweepRow, sweep_row
 from harness.publish.export import read_table
 from harness.store import DEFAULT_STORE, STORE_VARIABLE
+from harness.store.dates import date_problem
 from harness.store.location import store_label, store_path
 from harness.store.opening import open_store as open_tables
-from harness.store.store import Store
+from harness.store.store import Store, SweepInfo
 from harness.sweep.report import sweep_cells
 from reports.analysis.cells import Cell
 from reports.formats.cell_rows import CellRow, cell_rows
 from reports.formats.step_rows import StepRow, step_columns
+from reports.formats.sweep_rows import SweepRow
 from reports.formats.trial_rows import TrialRow
 
 if TYPE_CHECKING:
@@ -172,3 +173,28 @@ def trial_name(trial: Any) -> TrialName:
     except (TypeError, ValueError):
         reason = trial["reason"] if isinstance(trial, Mapping) or hasattr(trial, "keys") else "it has no round"
         raise UsageError(f"trial {case}: it never ran ({reason})") from None
+
+
+def sweep_row(info: SweepInfo, trials: int) -> SweepRow:
+    """The row of a sweep. ``trials``: how many of it are stored."""
+    environment = info.environment
+    machine = {"host", "system", "cpu", "cores", "memory_bytes", "gpus", "python", "packages", "changed_files"}
+    return SweepRow(
+        sweep=info.id,
+        started_at=info.started_at,
+        finished_at=info.finished_at,
+        date_problem=date_problem(info.started_at) or None,
+        suite=info.suite.name,
+        command=info.command,
+        cases=len(info.plan.cases),
+        skipped=len(info.plan.skips),
+        rounds=info.plan.repeats,
+        trials=trials,
+        commit=environment.commit,
+        commit_reason=None if environment.commit else environment.commit_reason or "it was no checkout",
+        environment=environment.id,
+        title=info.shown_title,
+        note=info.note,
+        tags=info.tags,
+        **environment.model_dump(include=machine),
+    )

@@ -18,6 +18,7 @@ from reports.analysis.program_runs import summarize_program
 from reports.analysis.trial_measures import TrialMeasures
 from reports.formats.cell_records import CellRecord
 from reports.formats.columns import Column
+from reports.formats.documents import schema_version
 
 NO_SCALING_CLAIM = frozenset({*flags.NO_SCALING_CLAIM, "injected"})
 """Flags of valid numbers that feed no scaling claim."""
@@ -176,6 +177,9 @@ class TrialRow(FrozenModel):
         float | None, Column("The share of a step in which the GPU waits for the host.", "1")
     ] = None
     ranks_per_gpu: Annotated[int, Column("Ranks that share a GPU; on CPUs it means nothing.", "ranks")] = 1
+    schema_version: Annotated[str, Column("Version of these columns.")] = Field(
+        default_factory=lambda: schema_version("trial-row")
+    )
 
     @property
     def feeds_scaling(self) -> bool:

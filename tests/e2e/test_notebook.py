@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.paths import ROOT
 
 NOTEBOOK = ROOT / "docs" / "how-to" / "notebook.ipynb"
@@ -31,6 +33,7 @@ def headers(path: Path) -> list[list[str]]:
 
 
 def test_the_notebook_runs_and_shows_what_the_documentation_shows(tmp_path):
+    pytest.importorskip("nbclient", reason="nbclient, of the group `test`, is not installed")
     executed = tmp_path / "executed.ipynb"
     command = [sys.executable, "-m", "tests.support.notebooks", str(NOTEBOOK), "--out", str(executed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)

@@ -7,6 +7,7 @@ import io
 import re
 
 from reports.formats.columns import columns_of, plain_values
+from reports.formats.documents import schema_name, schema_version
 from reports.formats.exports import CannotExport, Export, Format
 from reports.formats.trial_rows import SweepTable, TrialRow
 
@@ -18,8 +19,11 @@ def render(table: SweepTable) -> Export:
     import pandas
 
     frame = pandas.DataFrame([plain_values(row) for row in table.rows], columns=list(TrialRow.model_fields))
+    frame = frame.astype(column_types())
+    # Part of the file's description for pandas.
+    frame.attrs |= {"schema": schema_name("trial-row"), "schema_version": schema_version("trial-row")}
     file = io.BytesIO()
-    frame.astype(column_types()).to_parquet(file, engine="pyarrow", index=False)
+    frame.to_parquet(file, engine="pyarrow", index=False)
     return Export(file.getvalue())
 
 

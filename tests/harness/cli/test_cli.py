@@ -177,7 +177,9 @@ def test_a_dry_run_writes_nothing(harness, tmp_path):
 def test_a_dry_run_as_json_is_one_document(harness):
     done = harness("sweep", "--dry-run", "--json", "--ranks", "1,2", "--backends", "ddp")
     document = json.loads(done.stdout)
-    assert {"schema", "cases", "skips", "not_applicable", "repeats", "files", "duration"} == set(document)
+    assert {"schema", "schema_version", "cases", "skips", "not_applicable", "repeats", "files", "duration"} == set(
+        document
+    )
     planned = [*document["cases"], *(skip["case"] for skip in document["skips"])]
     assert {(case["workload"], case["ranks"]) for case in planned} == {
         (workload, ranks)

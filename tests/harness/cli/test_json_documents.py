@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+import harness
 from bench.core.records import Link, RankFailure
 from harness.check.calibration import CalibrationReport
 from harness.cli.app import main
 from harness.cli.json_schemas import schema_text
+from harness.cli.schema_changes import digest_of
 from harness.planning.plan import Skip
 from harness.publish.export import read_table
 from harness.store.opening import open_store
 from harness.sweep.json_document import as_json
 from reports.analysis.findings import analyse_cells
 from reports.formats.columns import plain_values
-from reports.formats.documents import FOLDER, VERSIONS, schema_file, schema_name
+from reports.formats.documents import FOLDER, VERSIONS, schema_file, schema_name, schema_version, schema_versions
 from reports.formats.verdict.json_document import verdict_document
 from reports.regression.calibration import assurance_of, calibrate, synthetic_suite
 from reports.regression.rule import RULE
@@ -81,9 +83,19 @@ def check_document(name: str, found) -> None:
 
 @pytest.mark.parametrize("name", VERSIONS)
 def test_a_schema_describes_the_code(name):
-    """Where a field was added: ``python -m harness.cli.json_schemas``. Any other change needs a new version."""
-    assert schema_file(name).read_text() == schema_text(name)
+    """Where it changed: ``python -m harness.cli.json_schemas``, which says whether that needs a new major version."""
+    assert schema_file(name).read_text() == schema_text(name, schema_version(name))
+    assert json.loads(schema_file(name).read_text())["$id"] == f"urn:scaling-harness:{name}:{schema_version(name)}"
     Draft202012Validator.check_schema(json.loads(schema_file(name).read_text()))
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_changed_schema_has_another_version(name):
+    """The digest of every version is kept: one that has been published never changes its meaning."""
+    digests = schema_versions()[name]
+    assert schema_version(name).partition(".")[0] == str(VERSIONS[name])
+    assert digests[schema_version(name)] == digest_of(json.loads(schema_file(name).read_text()))
+    assert len(set(digests.values())) == len(digests)
 
 
 def test_every_schema_file_is_of_a_document():
@@ -115,7 +127,8 @@ def test_the_output_of_a_command_fits_its_schema(folder, monkeypatch, capsys, na
     monkeypatch.chdir(folder)
     assert main([*command.split(), "--json"]) in (0, 1, 3)
     found = json.loads(capsys.readouterr().out)
-    assert next(iter(found)) == "schema"
+    assert list(found)[:2] == ["schema", "schema_version"]
+    assert found["schema_version"] == schema_version(name)
     assert found["schema"] == schema_name(name) == f"scaling-harness/{name}/1"
     check_document(name, found)
 
@@ -165,6 +178,17 @@ def test_exported_rows_fit_their_schema(folder, monkeypatch):
     assert main(["export", "--store", "old.sqlite", "--out", "rows.csv"]) == 0
     with Path("rows.csv").open(newline="") as file:
         assert next(csv.reader(file)) == json.loads(schema_file("trial-row").read_text())["required"]
+
+
+def test_rows_of_frames_fit_their_schema(folder):
+    store = harness.open_store(folder / "sweep.sqlite")
+    trials = store.trials()
+    frames = {"sweep-row": store.sweeps(), "cell-row": store.cells(), "step-row": store.steps(trials.iloc[0])}
+    for name, frame in {**frames, "trial-row": trials}.items():
+        assert frame.attrs["schema"] == schema_name(name)
+        assert frame.attrs["schema_version"] == schema_version(name)
+        for row in json.loads(frame.to_json(orient="records", date_format="iso")):
+            check_document(name, row)
 
 
 def test_a_document_that_lacks_a_field_does_not_fit():

@@ -15,6 +15,7 @@ from harness.cli.app import main
 from harness.importers.pytest_benchmark import read_pytest_benchmark, stable_name
 from harness.planning.environment import read_environment
 from harness.store.opening import open_store
+from reports.formats.documents import schema_version
 from tests.support.builders import make_case, make_trial
 from tests.support.exports import compare, curve, store_sweep
 
@@ -92,6 +93,7 @@ def test_a_file_is_a_run_of_each_of_its_benchmarks(written, store, capsys):
     day = document["datetime"][:10]
     assert ingest(capsys, written[0], "--store", store) == {
         "schema": "scaling-harness/ingest/1",
+        "schema_version": schema_version("ingest"),
         "nights": {day: {"benchmarks": 3, "added": 3, "known": 0}},
         "notes": [],
     }

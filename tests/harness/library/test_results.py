@@ -17,7 +17,6 @@ from harness.cli.app import main
 from harness.errors import StoreError, UsageError
 from harness.library.figures import page_figures
 from harness.library.frames import frame_of_columns, frame_of_rows
-from harness.library.sweep_rows import SweepRow
 from harness.planning.plan import Skip
 from harness.publish.export import read_table
 from harness.store import STORE_VARIABLE
@@ -26,6 +25,7 @@ from reports.analysis.cells import make_cells
 from reports.formats.cell_rows import CellRow
 from reports.formats.columns import TIME_DTYPE, columns_of, plain_values
 from reports.formats.step_rows import StepRow
+from reports.formats.sweep_rows import SweepRow
 from reports.formats.trial_rows import TrialRow
 from reports.page.plotly_charts import axis_titles, plotly_figure
 from tests.support.builders import make_case, make_record, make_trial

@@ -17,6 +17,7 @@ from harness.planning.suite import Suite
 from harness.publish.index import write_index
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
+from reports.formats.documents import schema_version
 from reports.page.plotly_charts import plotly_figure
 from tests.support.builders import make_case, make_trial
 
@@ -280,6 +281,7 @@ def test_the_command_says_what_it_wrote(place, tmp_path, capfd):
     report = str(tmp_path / "n" / "night-01.html")
     assert json.loads(capfd.readouterr().out) == {
         "schema": "scaling-harness/index/1",
+        "schema_version": schema_version("index"),
         "index": str(tmp_path / "n" / "index.html"),
         "sweeps": [{"sweep": "night-01", "report": report, "written": True}],
     }

@@ -13,6 +13,7 @@ from harness.cli.app import main
 from harness.setup.new_file import TEMPLATES, kinds, write_new_file
 from harness.setup.plugin_checks import backend_checks
 from harness.sweep.plugins import plugin_kinds
+from reports.formats.documents import schema_version
 
 WITHOUT_TORCH = ("backend", "probe")
 
@@ -84,6 +85,7 @@ def test_the_document_names_file_and_next_step(capsys):
     document = json.loads(capsys.readouterr().out)
     assert document == {
         "schema": "scaling-harness/new/1",
+        "schema_version": schema_version("new"),
         "kind": "probe",
         "name": "mine",
         "file": "mine.py",

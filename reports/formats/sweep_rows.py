@@ -1,12 +1,10 @@
-"""The sweeps of a store as a table: one row for each."""
+"""The sweeps of a store as a table for other tools: one row for each."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from bench.core.frozen_model import FrozenModel
-from harness.store.dates import date_problem
-from harness.store.store import SweepInfo
 from reports.formats.columns import Column
 
 
@@ -40,28 +38,3 @@ class SweepRow(FrozenModel):
     title: Annotated[str, Column("Its title; by default, what ran.")]
     note: Annotated[str | None, Column("Its note; missing without one.")]
     tags: Annotated[tuple[str, ...], Column("Its tags.")]
-
-
-def sweep_row(info: SweepInfo, trials: int) -> SweepRow:
-    """The row of a sweep. ``trials``: how many of it are stored."""
-    environment = info.environment
-    machine = {"host", "system", "cpu", "cores", "memory_bytes", "gpus", "python", "packages", "changed_files"}
-    return SweepRow(
-        sweep=info.id,
-        started_at=info.started_at,
-        finished_at=info.finished_at,
-        date_problem=date_problem(info.started_at) or None,
-        suite=info.suite.name,
-        command=info.command,
-        cases=len(info.plan.cases),
-        skipped=len(info.plan.skips),
-        rounds=info.plan.repeats,
-        trials=trials,
-        commit=environment.commit,
-        commit_reason=None if environment.commit else environment.commit_reason or "it was no checkout",
-        environment=environment.id,
-        title=info.shown_title,
-        note=info.note,
-        tags=info.tags,
-        **environment.model_dump(include=machine),
-    )
