@@ -25,6 +25,8 @@ SIGNATURE_BYTES = 2**16
 """Bytes at the beginning and at the end of a file in which its signature is looked for."""
 STORE_SUFFIXES = ("", "-wal", "-shm", "-journal")
 """SQLite's files of one database."""
+PARTIAL = re.compile(r"\.scaling-harness-[0-9a-f]{16}\.partial")
+"""The name of a file that is being written."""
 DESCRIPTORS = re.compile(r"/proc/\d+(/task/\d+)?/fd")
 MAX_LINKS = 40
 """Symbolic links that Linux follows."""
@@ -136,6 +138,17 @@ def replace_file(target: Path, content: bytes) -> None:
         raise
 
 
+def holds_signature(file: Path, signature: re.Pattern[bytes]) -> bool:
+    """Whether a file holds a signature near its beginning or its end. Raises :class:`OSError`."""
+    # A pipe that has taken the file's place is not waited for.
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as source:
+        beginning = source.read(SIGNATURE_BYTES)
+        if signature.search(beginning):
+            return True
+        source.seek(-min(SIGNATURE_BYTES, source.seek(0, os.SEEK_END)), os.SEEK_END)
+        return signature.search(source.read(SIGNATURE_BYTES)) is not None
+
+
 def same_file(first: Path, second: Path) -> bool:
     """Whether two paths lead to the same file, which need not exist."""
     return bool(_identities(first) & _identities(second))
@@ -224,7 +237,7 @@ def _check_file(output: OutputFile) -> None:
         raise output.error("is a folder; name a file to write")
     if not stat.S_ISREG(found.st_mode):
         raise output.error(f"is {_kind(found.st_mode)}, and outputs are ordinary files; name another file")
-    if found.st_size and not (output.signature and _holds(output.target, output.signature)):
+    if found.st_size and not (output.signature and holds_signature(output.target, output.signature)):
         raise output.error("holds something that this command has not written; name another file, or remove it")
     if not os.access(output.target, os.W_OK):
         raise output.error("is read-only; make it writable, or name another file")
@@ -233,16 +246,6 @@ def _check_file(output: OutputFile) -> None:
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
     return kinds.get(stat.S_IFMT(mode), "no ordinary file")
-
-
-def _holds(file: Path, signature: re.Pattern[bytes]) -> bool:
-    # A pipe that has taken the file's place is not waited for.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as source:
-        beginning = source.read(SIGNATURE_BYTES)
-        if signature.search(beginning):
-            return True
-        source.seek(-min(SIGNATURE_BYTES, source.seek(0, os.SEEK_END)), os.SEEK_END)
-        return signature.search(source.read(SIGNATURE_BYTES)) is not None
 
 
 def _folder(output: OutputFile) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.core.machine import MachineFacts
 from bench.host.installation import torch_cuda_version
-from bench.host.machine import read_gpus, read_machine_facts
+from bench.host.machine import host_name, read_gpus, read_machine_facts
 from bench.host.resources import usable_core_count
 from bench.host.running_code import sources_digest
 from bench.plugins.registry import BACKENDS
@@ -83,9 +83,13 @@ def machine_name() -> str:
     return Environment(**_named_facts(()), commit=None, changed_files=None).machine
 
 
+def machine_host() -> str:
+    """The name of this machine, as :attr:`Environment.host`."""
+    return os.environ.get(MACHINE_VARIABLE) or host_name()
+
+
 def _named_facts(packages: Iterable[str]) -> dict[str, Any]:
-    facts = read_machine_facts(packages).model_dump()
-    return facts | {"host": os.environ.get(MACHINE_VARIABLE) or facts["host"]}
+    return read_machine_facts(packages).model_dump() | {"host": machine_host()}
 
 
 def read_own_version() -> str:

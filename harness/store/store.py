@@ -120,7 +120,7 @@ class Store:
             with self._database.writing(self.resume_hint()) as connection:
                 if failed_before and body == _stored_body(connection, row):
                     return  # the answer was lost, not the trial
-                if connection.execute(sa.select(sweeps_table.c.id).where(sweeps_table.c.id == sweep)).first() is None:
+                if not _is_there(connection, sweep):
                     raise StoreError(f"store {self._database.label}: sweep {sweep} was deleted while it ran")
                 connection.execute(trials_table.insert().values(**row, outcome=trial.outcome, body=body))
                 record_measures(connection, sweep, trial)
@@ -214,7 +214,12 @@ class Store:
                 for batch in self._database.batches(trials_table, TRIALS_AT_ONCE, wanted)
                 for row in batch
             )
-            return [trial for trial in read if trial is not None]
+            trials = [trial for trial in read if trial is not None]
+        with self._database.reading() as connection:
+            present = _is_there(connection, sweep)
+        if not present:
+            raise StoreError(f"store {self._database.label}: sweep {sweep} was deleted while it was read")
+        return trials
 
     def _read_trial(self, sweep: str, key: str, round_number: int, body: object) -> Trial | None:
         """A stored trial; an invalid one, or none, in place of one that can't be read."""
@@ -278,6 +283,10 @@ def _storable(trial: Trial) -> tuple[Trial, str]:
     without = dict.fromkeys(("ranks", "telemetry", "failures", "log_tail"), ())
     bare = trial.model_copy(update={"outcome": "failed", "reason": reason, **without})
     return bare, bare.model_dump_json()
+
+
+def _is_there(connection: sa.Connection, sweep: str) -> bool:
+    return connection.execute(sa.select(sweeps_table.c.id).where(sweeps_table.c.id == sweep)).first() is not None
 
 
 def _stored_body(connection: sa.Connection, row: Mapping[str, str | int]) -> str | None:

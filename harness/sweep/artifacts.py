@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,15 +14,21 @@ from harness.store import DEFAULT_STORE
 from harness.store.location import store_path
 
 PAGE = "report.html"
+ATTEMPTS, PAUSE_S = 10, 0.05
+
+
+def artifact_root(store_url: str) -> Path:
+    """The folder with those of all sweeps: beside a file store; where the default one would be for a server."""
+    return (store_path(store_url) or Path(DEFAULT_STORE)).parent
 
 
 def artifact_folder(store_url: str, sweep: str) -> Path:
-    """Pages and logs of a sweep lie beside a file store; where the default one would be for a server.
+    """The folder of the pages and logs of a sweep.
 
     Raises :class:`UsageError` where that folder is a symbolic link to another place.
     """
     try:
-        return path_inside((store_path(store_url) or Path(DEFAULT_STORE)).parent, file_stem(sweep))
+        return path_inside(artifact_root(store_url), file_stem(sweep))
     except UnsafeName as problem:
         raise UsageError(f"sweep {sweep}: {problem}") from None
 
@@ -41,7 +48,7 @@ def held_folder(folder: Path, sweep: str) -> Iterator[None]:
     """
     with ExitStack() as lock:
         try:
-            lock.enter_context(folder_lock(folder))
+            _enter(lock, folder)
         except FolderHeld:
             raise UsageError(f"sweep {sweep}: another process runs or deletes it; wait for its end") from None
         except OSError as problem:
@@ -52,6 +59,16 @@ def held_folder(folder: Path, sweep: str) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _enter(lock: ExitStack, folder: Path) -> None:
+    """Somebody who only looks whether it is held holds it for an instant (:func:`folder_is_held`)."""
+    for _ in range(ATTEMPTS):
+        with suppress(FolderHeld):
+            lock.enter_context(folder_lock(folder))
+            return
+        time.sleep(PAUSE_S)
+    lock.enter_context(folder_lock(folder))
 
 
 def folder_is_held(folder: Path) -> bool:

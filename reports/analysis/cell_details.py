@@ -9,7 +9,7 @@ the nearer its cost is to the lower bound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 
 from bench.core.collectives import Collective, bus_factor
@@ -214,8 +214,13 @@ def outcome_of(trials: Sequence[Trial]) -> Outcome:
     """The outcome of a cell: a trial with different work makes it invalid, a contaminated trial is left out."""
     if any(trial.same_work is not None and trial.same_work.verdict == "different" for trial in trials):
         return "invalid"
+    return worst_outcome([trial.outcome for trial in trials])
+
+
+def worst_outcome(outcomes: Collection[Outcome]) -> Outcome:
+    """The outcome of a cell by those of its trials, whose work was the same."""
     order: tuple[Outcome, ...] = ("failed", "timeout", "ok", "invalid")
-    return next((outcome for outcome in order if any(trial.outcome == outcome for trial in trials)), "failed")
+    return next((outcome for outcome in order if outcome in outcomes), "failed")
 
 
 def decisive_proof(proofs: Sequence[SameWork]) -> SameWork | None:

@@ -6,6 +6,7 @@ yet, at each call another.
 
 from __future__ import annotations
 
+import secrets
 import threading
 
 import pytest
@@ -13,12 +14,14 @@ import pytest
 from bench.core.case import DataSource, Fault
 from harness.errors import StoreError
 from harness.planning.environment import read_environment
+from harness.store.deletion import StoredRows, begun_acceptances, delete_rows, return_space, stored_rows
 from harness.store.labels import SweepLabels
 from harness.store.ledger import Acceptance
 from harness.store.opening import check_store, open_store
+from harness.store.tables import trials_table
 from reports.regression.values import Verdict
 from tests.support.builders import make_case, make_record, make_trial
-from tests.support.stores import begin, pair, run, write_sweep
+from tests.support.stores import begin, disk_bytes, pair, run, write_sweep
 
 
 class StoreBehaviour:
@@ -99,6 +102,74 @@ class StoreBehaviour:
             worker.join()
         assert set(opened(place, create=False).sweep("s1").tags) == {f"t{number}" for number in range(6)}
         assert len(opened(place, create=False).trials("other")) == 10
+
+    def test_a_deleted_sweep_is_gone_from_every_table_and_the_others_stay(self, new_place, opened):
+        store = opened(new_place())
+        for number, name in enumerate(("s1", "s2")):
+            begin(store, name, f"2026-01-0{number + 1}T00:00:00+00:00", "nightly", SweepLabels(tags=(f"t{number}",)))
+            store.add_trial(name, make_trial(make_case()))
+            store.ledger.save_verdicts(name, [Verdict(name="a", status="pass")])
+        store.ledger.add_pair(pair(0, "head"))
+        store.ledger.add_run(run("r1", "s1"))
+
+        def read() -> tuple:
+            ledger = store.ledger
+            return store.sweep("s2"), store.trials("s2"), ledger.measures(["s2"]), ledger.verdicts("s2")
+
+        kept = read()
+        taken = stored_rows(store.database, "s1")
+        assert (taken.trials, taken.verdicts, taken.pairs) == (1, 1, 1)
+        assert taken.bytes > stored_rows(store.database, "s2").bytes > 1_000
+        assert delete_rows(store.database, "s1")
+        assert not delete_rows(store.database, "s1")
+        assert stored_rows(store.database, "s1") == StoredRows()
+        assert store.sweep_ids() == ["s2"]
+        assert [night.id for night in store.ledger.nights()] == ["s2"]
+        assert read() == kept
+        assert len(store.ledger.runs(["s1"])) == 1, "ingested runs belong to no sweep"
+
+    def test_an_acceptance_of_a_deleted_sweep_begins_with_the_next_of_its_suite(self, new_place, opened):
+        store = opened(new_place())
+        for number, suite in enumerate(("nightly", "quick", "nightly")):
+            begin(store, f"s{number}", f"2026-01-0{number + 1}T00:00:00+00:00", suite)
+        store.ledger.accept(Acceptance(curve="c", since="s0", because="bigger", at="2026-01-03"))
+        assert begun_acceptances(store.database) == {"s0": 1}
+        delete_rows(store.database, "s0")
+        assert [one.since for one in store.ledger.acceptances()] == ["s2"]
+        delete_rows(store.database, "s2")
+        assert store.ledger.acceptances() == ()
+
+    def test_space_of_deleted_rows_is_returned_to_the_disk(self, new_place, opened):
+        store = opened(new_place())
+        # Text that no server can compress.
+        log = tuple(secrets.token_urlsafe(40_000) for _ in range(30))
+        for name in ("small", "large"):
+            begin(store, name)
+        store.add_trial("small", make_trial(make_case()))
+        store.add_trial("large", make_trial(make_case(), log_tail=log))
+        before = disk_bytes(store.database)
+        delete_rows(store.database, "large")
+        return_space(store.database)
+        assert before - disk_bytes(store.database) > 1_000_000
+        assert len(store.trials("small")) == 1
+        begin(store, "next")  # the connection is as before
+        assert store.sweep_ids() == ["next", "small"]
+
+    def test_whoever_writes_or_reads_a_sweep_that_is_deleted_is_told(self, new_place, opened):
+        place = new_place()
+        writer, reader, other = opened(place), opened(place, create=False), opened(place)
+        begin(writer)
+        for number in range(20):
+            writer.add_trial("s1", make_trial(make_case(), number))
+        batches = reader.database.batches(trials_table, 8, trials_table.c.sweep == "s1")
+        assert len(next(batches)) == 8
+        delete_rows(other.database, "s1")
+        assert next(batches) == []
+        with pytest.raises(StoreError, match="sweep s1 was deleted while it was read"):
+            reader.trials("s1")
+        with pytest.raises(StoreError, match="sweep s1 was deleted while it ran"):
+            writer.add_trial("s1", make_trial(make_case(), 20))
+        assert stored_rows(other.database, "s1") == StoredRows()
 
     def test_two_sweeps_at_once_share_a_store(self, new_place, opened):
         place = new_place()

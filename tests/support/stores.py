@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.store.database import Database
 from harness.store.labels import NO_LABELS, SweepLabels
 from harness.store.ledger import IngestedRun, PairTrial
 from harness.store.opening import open_store
@@ -45,6 +48,18 @@ def begin(
     )
     store.begin_sweep(info)
     return info
+
+
+def disk_bytes(database: Database) -> int:
+    """What the tables take on the disk."""
+    if database.engine.dialect.name == "sqlite":
+        return Path(str(database.engine.url.database).removeprefix("file:").split("?")[0]).stat().st_size
+    size = sa.text(
+        "select sum(pg_total_relation_size(oid)) from pg_class where relkind = 'r' and relnamespace = "
+        "current_schema()::regnamespace"
+    )
+    with database.reading() as connection:
+        return int(connection.execute(size).scalar_one())
 
 
 def write_sweep(place: str, name: str, trials: int) -> None:
