@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -26,6 +26,7 @@ HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
 COMMANDS = {
     "sweep": ("sweep:sweep", "Run a suite and write its report."),
     "report": ("report:report", "Write the page of a stored sweep, of several side by side, or an index over many."),
+    "sweeps": ("sweeps:SUBCOMMANDS", "List, show, compare, name and delete stored sweeps."),
     "check": ("check:check", "Compare the newest sweep with the nights before and report regressions."),
     "nightly": ("check:nightly", "Run a suite and the micro-benchmarks, check both and write the pages."),
     "fit": ("fit:fit", "Fit speed-up laws (USL, Amdahl, log, linear) to throughputs in a CSV file."),
@@ -47,19 +48,39 @@ log = logging.getLogger("scaling_harness")
 
 
 def load_command(name: str) -> Any:
-    """Import a command: its module holds the function and, in ``EXAMPLES``, the end of its help.
+    """Import a command: its module holds the function, or those of a group by name, and in ``EXAMPLES`` the end of its
+    help.
 
     Returns:
         The command as Typer's parser takes it.
     """
-    module_name, _, function_name = COMMANDS[name][0].partition(":")
+    place, summary = COMMANDS[name]
+    module_name, _, attribute = place.partition(":")
     module = importlib.import_module(f"harness.cli.{module_name}")
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
-    command = results_apart()(getattr(module, function_name))
-    single.command(name, epilog=module.EXAMPLES[name], context_settings=dict(HELP_OPTIONS), cls=ConfiguredCommand)(
-        command
-    )
-    return get_command(single)
+    table = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=MARKUP)
+    found = getattr(module, attribute)
+    if isinstance(found, Mapping):
+        for part, function in found.items():
+            _add_command(table, part, function, module.EXAMPLES[f"{name} {part}"])
+        table.callback(
+            invoke_without_command=True,
+            help=summary,
+            epilog=module.EXAMPLES[name],
+            context_settings=dict(HELP_OPTIONS),
+        )(_print_help_of_group)
+    else:
+        _add_command(table, name, found, module.EXAMPLES[name])
+    return get_command(table)
+
+
+def _add_command(table: typer.Typer, name: str, function: Callable[..., int], examples: str) -> None:
+    settings = dict(HELP_OPTIONS)
+    table.command(name, epilog=examples, context_settings=settings, cls=ConfiguredCommand)(results_apart()(function))
+
+
+def _print_help_of_group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 class LazyCommands(Mapping[str, Any]):

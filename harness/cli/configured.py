@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from harness.configuration import Configuration
 
 MAX_SHOWN_LENGTH = 80
-NOT_CONFIGURED = {"help"}
+NOT_CONFIGURED = {"help", "yes"}
+"""What is said on the command line alone: that something is deleted, among them."""
 RESUMED = {"store"}
 """What ``--resume`` takes from the configuration: a sweep that goes on has its options from the store."""
 

@@ -10,12 +10,17 @@ from typing import Annotated, Any
 from typing_extensions import TypedDict
 
 from bench.core.case import Case
+from harness.archive.folders import SweepFolder
+from harness.archive.listing import State, SweepEntry
+from harness.archive.selection import KeptSweep
 from harness.cli.config import EffectiveOption
 from harness.cli.sweep_document_types import Changed, CurveFields
 from harness.planning.plan import Skip
 from harness.setup.doctor import Diagnostic
 from harness.setup.trying import Attempt
+from harness.store.deletion import StoredRows
 from harness.sweep.duration import SweepDuration
+from reports.analysis.answers import WorkloadAnswer
 from reports.analysis.comparison import Direction
 from reports.analysis.stats import Estimate
 from reports.regression.calibration import Calibration
@@ -58,7 +63,7 @@ class ComparisonFields(TypedDict):
 
 class ComparisonDocument(TypedDict):
     sweeps: dict[str, str]
-    report: str
+    report: str | None
     comparisons: list[ComparisonFields]
 
 
@@ -103,6 +108,52 @@ class CalibrationDocument(TypedDict):
     assurance: Assurance
     rule: Rule
     own_history: str | None
+
+
+ListedSweep = Annotated[SweepEntry, Changed(added={"disk_bytes": int})]
+
+
+class SweepsDocument(TypedDict):
+    sweeps: list[ListedSweep]
+    more: int
+    store_bytes: int | None
+
+
+class ShowDocument(TypedDict):
+    sweep: str
+    title: str
+    note: str | None
+    tags: list[str]
+    suite: str
+    started_at: str
+    finished_at: str | None
+    state: State
+    ok: int
+    failed: int
+    rows: StoredRows
+    folder: SweepFolder | None
+    reason: None
+    disk_bytes: int
+    command: str
+    commit: str | None
+    machine: str
+    facts: dict[str, str]
+    answers: list[WorkloadAnswer]
+
+
+class DeletionDocument(TypedDict):
+    deleted: bool
+    sweeps: list[ListedSweep]
+    kept: list[KeptSweep]
+    disk_bytes: int
+    problems: list[str]
+
+
+class LabelsDocument(TypedDict):
+    sweep: str
+    title: str
+    note: str | None
+    tags: list[str]
 
 
 class FitDocument(TypedDict):

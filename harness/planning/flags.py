@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast, get_args, overload
 
 from bench.core.case import Fault, FaultKind
+from bench.core.text import one_line
 from harness.errors import UsageError, suggest_name
 from harness.planning.limits import MAX_RANKS, MAX_SECONDS, MAX_STEPS
 
@@ -55,6 +57,20 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise UsageError(f"--budget {text}: expected a duration, for example 90s, 10m or 2h")
     return float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)]
+
+
+MAX_AGE_DAYS = 36_500
+
+
+def parse_age(option: str, text: str) -> float:
+    """``90d``, ``12h`` or ``2w`` → seconds. Raises :class:`UsageError`."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([hdw])", text)
+    seconds = float(match[1]) * {"h": 3_600, "d": 86_400, "w": 604_800}[match[2]] if match else math.inf
+    if seconds > MAX_AGE_DAYS * 86_400:
+        raise UsageError(
+            f"{option} {one_line(text, 40)}: expected an age of at most a hundred years, for example 12h, 90d or 2w"
+        )
+    return seconds
 
 
 def parse_fault(text: str) -> Fault:

@@ -13,8 +13,8 @@ from rich.console import Console
 from bench.core.names import file_stem
 from bench.core.records import Trial
 from bench.plugins.registry import load_plugins
-from harness.errors import UsageError
-from harness.output_files import check_outputs, write_output
+from harness.errors import OutputError, UsageError
+from harness.output_files import OutputFile, check_outputs, write_output
 from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
@@ -26,6 +26,7 @@ from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overheads_of
+from reports.formats import comparison_text
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.page import comparison_section
@@ -42,12 +43,15 @@ class ComparisonResult:
 
     sweeps: dict[str, str]
     comparisons: tuple[Comparison, ...]
-    page: Path
+    page: Path | None
+    """``None``: the cells alone were compared."""
+    problems: tuple[str, ...] = ()
+    """Why an output could not be written."""
 
     def as_json(self) -> dict[str, Any]:
         fields = {
             "sweeps": self.sweeps,
-            "report": str(self.page),
+            "report": None if self.page is None else str(self.page),
             "comparisons": [
                 {
                     **comparison.model_dump(exclude={"changes"}),
@@ -70,9 +74,14 @@ class ComparisonResult:
     def print(self, console: Console) -> None:
         for label, sweep in self.sweeps.items():
             print_line(console, f"{label}: {sweep}")
+        if self.page is None:
+            for comparison in self.comparisons:
+                if comparison.changes:
+                    console.print(comparison_text.comparison_table(comparison))
         for comparison in self.comparisons:
             print_line(console, comparison_section.comparison_sentence(comparison))
-        print_line(console, f"report: {self.page}")
+        if self.page is not None:
+            print_line(console, f"report: {self.page}")
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,37 @@ def compare_sweeps(
     )
     write_output(output, render(page_model))
     return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, output.target)
+
+
+def compare_stored(first: str, other: str, store_url: str, markdown: Path | None) -> ComparisonResult:
+    """Compare the cells of two sweeps, without a page.
+
+    Args:
+        first: What names the sweep to compare with.
+        other: What names the one that may have changed.
+        store_url: The store.
+        markdown: A file for the table; ``None``: none.
+
+    Raises:
+        OutputError: The file can't be written.
+        StoreError: The store can't be read, or a name means none of its sweeps, or several.
+        UsageError: Both are the same sweep.
+    """
+    output = None if markdown is None else OutputFile("--markdown", markdown, comparison_text.SIGNATURE)
+    if output is not None:
+        check_outputs([output], store_path(store_url))
+    with closing(open_store(store_url, create=False)) as store:
+        before, after = _load_sweeps(_different_sweeps((first, other), store), store)
+    comparison = compare(before.label, before.cells, after.label, after.cells)
+    problems = []
+    if output is not None:
+        named = [(side.label, side.info.id, side.info.shown_title) for side in (before, after)]
+        try:
+            write_output(output, comparison_text.markdown(named, comparison))
+        except OutputError as problem:
+            problems.append(str(problem))
+    sweeps = {side.label: side.info.id for side in (before, after)}
+    return ComparisonResult(sweeps, (comparison,), None, tuple(problems))
 
 
 def _different_sweeps(sweep_names: Sequence[str], store: Store) -> list[SweepInfo]:

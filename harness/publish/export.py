@@ -16,6 +16,8 @@ from harness.publish.export_runs import export_runs, read_sweeps
 from harness.store.ledger import IngestedRun
 from harness.store.location import store_path
 from harness.store.opening import open_store
+from harness.store.sweep_names import is_exact
+from harness.store.tables import runs_table
 from harness.streams import results
 from harness.sweep.report import sweep_facts
 from reports.formats.cell_records import CellRecord, cell_record
@@ -125,14 +127,13 @@ def read_table(store_url: str, wanted: Sequence[str], *, cells: bool = False) ->
 
 
 def _ingested_runs(store_url: str, wanted: Sequence[str]) -> Sequence[IngestedRun]:
-    """The ingested runs of a night, where its name is the only one given and no sweep has it; else none."""
-    if len(wanted) != 1 or wanted[0] == "latest":
+    """The ingested runs of a night, where its name is the only one given and names no sweep; else none. A night comes
+    before a sweep whose id only begins so."""
+    if len(wanted) != 1:
         return ()
     with closing(open_store(store_url, create=False)) as store:
-        if wanted[0] in store.sweep_ids():
+        if is_exact(wanted[0], store.known_sweeps()) or not store.database.has_table(runs_table):
             return ()
-    # Only a store of the present format has runs.
-    with closing(open_store(store_url, create=False, upgrade=True)) as store:
         return store.ledger.runs(wanted)
 
 

@@ -260,8 +260,12 @@ def test_a_command_s_help_begins_with_its_line_and_ends_with_examples_that_parse
     calls = [call for example in examples for call in calls_of(example)]
     own = [call[3:] for call in calls if call[:3] == ["python", "-m", "harness"]]
     assert any(words[0] == command for words in own)
-    for words in own:
-        assert load_command(words[0]).make_context(words[0], words[1:]).params
+    for name, *words in own:
+        parsed = load_command(name)
+        if hasattr(parsed, "commands"):  # a group, as `sweeps`
+            name, *words = words
+            parsed = parsed.commands[name]
+        assert parsed.make_context(name, words).params
 
 
 def test_the_version_is_that_of_the_installed_package_or_says_that_there_is_none(harness):

@@ -36,6 +36,11 @@ COMMANDS = {
     "pytest-benchmark": ["export", FULL, "--out", "OUT/runs.json"],
     "extrap": ["export", SWEEP, "--out", "OUT/steps.jsonl"],
     "merge": ["merge", "STORE", "--store", "OUT/merged.sqlite"],
+    "sweeps list": ["sweeps", "list"],
+    "sweeps show": ["sweeps", "show", FULL],
+    "sweeps show as JSON": ["sweeps", "show", SWEEP, "--json"],
+    "sweeps compare": ["sweeps", "compare", SWEEP, FULL, "--markdown", "OUT/changes.md"],
+    "sweeps prune": ["sweeps", "prune", "--keep", "1"],
     "resume": ["sweep", "--resume"],
 }
 REFUSED = {"resume"}

@@ -45,6 +45,9 @@ COMMANDS = [
     ["sweep", "--set", "ddp.bucket_cap_mb={}"],
     ["sweep", "--set", "{}"],
     ["sweep", "--resume", "--store={}"],
+    ["sweeps", "list", "--store", "{}"],
+    ["sweeps", "delete", "{}", "--yes"],
+    ["sweeps", "tag", "latest", "{}"],
     ["list", "--store", "{}"],
 ]
 

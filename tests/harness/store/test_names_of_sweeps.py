@@ -57,6 +57,8 @@ COMMANDS = {
     "index": ["report", "--index", "INDEX"],
     "check": ["check"],
     "export": ["export"],
+    "list": ["sweeps", "list"],
+    "compare": ["sweeps", "compare", "s1", "latest"],
     "merge": ["merge", "STORE", "--store", "OTHER"],
 }
 

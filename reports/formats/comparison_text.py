@@ -1,0 +1,74 @@
+"""What changed between two sweeps, cell by cell: a table for a terminal, and Markdown for a comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from reports.analysis import changes
+from reports.analysis.comparison import Change, Comparison
+from reports.formats.console import literal
+from reports.formats.markdown_text import code, text
+from reports.page.comparison_section import comparison_sentence
+
+MARKER = "<!-- scaling-harness comparison -->\n"
+SIGNATURE = re.compile(rb"\A<!-- scaling-harness comparison -->")
+RESULTS = {"unclear": "statistically tied", "unknown": "not compared"}
+STYLES = {"faster": "green", "slower": "red"}
+NOTE = "Throughput ratios with 95 % intervals over the trials of two sweeps: a description, not a verdict."
+LIMIT = 60_000
+"""Characters of a text: a comment on GitHub has at most 65,536."""
+
+
+def result_text(change: Change) -> str:
+    """``slower``, ``statistically tied``, or why there is no ratio."""
+    return change.reason or RESULTS.get(change.direction, change.direction)
+
+
+def comparison_table(comparison: Comparison) -> Any:
+    """A Rich table with a row for each cell that both sweeps have."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("cell", overflow="fold", ratio=1)
+    table.add_column(f"{comparison.other} against {comparison.first} (95 %)", overflow="fold", justify="right")
+    table.add_column("result", overflow="fold")
+    for title, change in _titled(comparison):
+        style = STYLES.get(change.direction, "")
+        table.add_row(literal(title), literal(changes.change(change.ratio)), literal(result_text(change), style))
+    return table
+
+
+def markdown(labels: Sequence[tuple[str, str, str]], comparison: Comparison) -> str:
+    """The whole text.
+
+    Args:
+        labels: The label, the id and the title of each sweep.
+        comparison: What changed between them.
+    """
+    named = "\n".join(f"- {label}: {code(sweep)} {text(title)}" for label, sweep, title in labels)
+    head = f"{MARKER}## {comparison.other} against {comparison.first}\n\n{named}\n\n"
+    head += f"{text(comparison_sentence(comparison), 2_000)}\n\n"
+    rows = [
+        f"| {text(title)} | {text(changes.change(change.ratio))} | {text(result_text(change))} |\n"
+        for title, change in _titled(comparison)
+    ]
+    header = "| cell | throughput (95 %) | result |\n| --- | ---: | --- |\n"
+    foot = f"\n{NOTE}\n"
+    shown: list[str] = []
+    room = LIMIT - len(head) - len(header) - len(foot)
+    for row in rows:
+        room -= len(row)
+        if room < 100:
+            foot = f"\n{len(rows) - len(shown):,} more cells are not shown.\n{foot}"
+            break
+        shown.append(row)
+    return head + (header + "".join(shown) if shown else "") + foot
+
+
+def _titled(comparison: Comparison) -> Iterator[tuple[str, Change]]:
+    for change in comparison.changes:
+        against = f" against {change.before.labels.backend}" if comparison.across else ""
+        yield f"{change.after.labels.title}{against}", change
