@@ -6,9 +6,12 @@ Needs nothing but the standard library, as :mod:`harness.publish.github_issues` 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from bench.core.text import one_line
 
+GITHUB_COMMENT_LIMIT = 65_536
+"""Characters that GitHub accepts in a comment."""
 MAX_TEXT_LENGTH = 240
 """Characters of a name or a reason."""
 MARKUP_CHARACTERS = re.compile(r"[\\`*_{}\[\]<>|~$&\"':]|(?<=[Ww]{3})\.")
@@ -30,3 +33,14 @@ def code(name: str, longest: int = MAX_TEXT_LENGTH) -> str:
 
 def _escaped(line: str) -> str:
     return MARKUP_CHARACTERS.sub(lambda mark: f"&#{ord(mark[0])};", line)
+
+
+def take_fitting(lines: Iterable[str], remaining: int) -> list[str]:
+    """The first lines that fit into ``remaining`` characters."""
+    kept: list[str] = []
+    for line in lines:
+        remaining -= len(line)
+        if remaining < 0:
+            break
+        kept.append(line)
+    return kept

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from reports.formats.markdown_text import code, text
+from reports.formats.markdown_text import code, take_fitting, text
 from reports.regression import wording
 from reports.regression.rows import VerdictRow, rows
 from reports.regression.summary import headline, next_steps, subtitle, title
 from reports.regression.values import Judgement
 
-GITHUB_COMMENT_LIMIT = 65_536
-"""Characters that GitHub accepts in a comment."""
 BODY_LIMIT = 60_000
 """Characters before the footer."""
 UNFOLDED_ROWS = 20
@@ -32,7 +30,7 @@ def markdown(judgement: Judgement) -> str:
     )
     footer = "".join((*_next_steps(judgement), f"\n{text(wording.assurance_text(judgement.assurance), 600)}\n"))
     all_rows = rows(judgement)
-    lines = _take_fitting(map(_line, all_rows), BODY_LIMIT - len(header) - len(footer))
+    lines = take_fitting(map(_line, all_rows), BODY_LIMIT - len(header) - len(footer))
     table = f"\n{HEADER}{''.join(lines[:UNFOLDED_ROWS])}" if lines else ""
     if folded := lines[UNFOLDED_ROWS:]:
         summary = f"<summary>{len(folded):,} more</summary>"
@@ -54,14 +52,3 @@ def _next_steps(judgement: Judgement) -> Iterator[str]:
         yield "\n"
     for step in steps:
         yield f"- {text(step.reason)}{f': {code(step.command, 600)}' if step.command else ''}\n"
-
-
-def _take_fitting(lines: Iterable[str], remaining: int) -> list[str]:
-    """The first lines that fit into ``remaining`` characters."""
-    kept: list[str] = []
-    for line in lines:
-        remaining -= len(line)
-        if remaining < 0:
-            break
-        kept.append(line)
-    return kept

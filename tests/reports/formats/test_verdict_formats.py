@@ -12,10 +12,11 @@ from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from reports.formats.markdown_text import GITHUB_COMMENT_LIMIT
 from reports.formats.verdict import terminal
 from reports.formats.verdict.json_document import verdict_document
 from reports.formats.verdict.junit import junit
-from reports.formats.verdict.markdown import GITHUB_COMMENT_LIMIT, UNFOLDED_ROWS, markdown
+from reports.formats.verdict.markdown import UNFOLDED_ROWS, markdown
 from reports.regression.rows import rows
 from reports.regression.values import WORST_FIRST
 from tests.support import judgements
