@@ -11,6 +11,7 @@ from harness.check.checks import CheckResult
 from harness.errors import OutputError
 from harness.output_files import OutputFile, check_outputs, write_output
 from harness.store.location import store_path
+from reports.formats.summary import badge
 from reports.formats.verdict import junit, markdown
 from reports.page import html
 from reports.page.check_page import make_check_page
@@ -26,6 +27,7 @@ class VerdictFormat(NamedTuple):
 FORMATS = {
     "junit": VerdictFormat(lambda result: junit.junit(result.judgement), junit.SIGNATURE),
     "markdown": VerdictFormat(lambda result: markdown.markdown(result.judgement), markdown.SIGNATURE),
+    "badge": VerdictFormat(lambda result: badge.badge_svg(badge.verdict_badge(result.judgement)), badge.SIGNATURE),
     "html": VerdictFormat(lambda result: html.render(make_check_page(result.judgement, result.series)), html.SIGNATURE),
 }
 """By the name of the option."""

@@ -148,6 +148,15 @@ MarkdownOption = Annotated[
         help="Write Markdown, for a job summary or a comment.",
     ),
 ]
+BadgeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--badge",
+        metavar="FILE.svg",
+        parser=output_path("--badge"),
+        help="Write a badge of the verdict, for a README.",
+    ),
+]
 HtmlOption = Annotated[
     Path | None,
     typer.Option(
@@ -179,6 +188,7 @@ def check(
     keep: KeepOption = None,
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
+    badge: BadgeOption = None,
     html: HtmlOption = None,
     plugins: PluginOption = None,
     as_json: JsonOption = False,
@@ -199,7 +209,7 @@ def check(
         return _accept(store, accept, because, suite, as_json=as_json)
     if calibrate:
         return _calibrate(store, suite, checks, keep, as_json=as_json)
-    outputs = verdict_outputs({"junit": junit, "markdown": markdown, "html": html}, store)
+    outputs = verdict_outputs({"junit": junit, "markdown": markdown, "badge": badge, "html": html}, store)
     if history is not None or current is not None or pairs is not None:
         if confirm or base_rev or baseline or pairs_only or suite or sweep:
             raise UsageError("--history checks files: pairs come by --pairs, and options of a sweep do not apply")

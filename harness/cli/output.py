@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
-from harness.errors import EXIT_OK, EXIT_USAGE
+from harness.errors import EXIT_OK, EXIT_USAGE, UsageError
 from harness.store import STORE_VARIABLE
 from harness.streams import results
 
@@ -128,6 +128,17 @@ VerbosityOption = Annotated[
 ]
 
 
+MarkdownOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--markdown",
+        metavar="FILE.md|-",
+        parser=lambda text: output_or_stdout("--markdown")(text),
+        help="Its first screen for a job summary or a pull request; `-`: on standard output, and nothing else.",
+    ),
+]
+
+
 PluginOption = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="FILE", help="A file with a backend, workload, … of your own; may be repeated."),
@@ -190,6 +201,18 @@ def command_line() -> str:
 
     command = mask_command(["python", "-m", "harness", *sys.argv[1:], *configured_words.get()])
     return command.encode(errors="backslashreplace").decode()
+
+
+def check_printed(markdown: Path | None, *, as_json: bool) -> None:
+    """Raise :class:`UsageError` where two texts would go to standard output."""
+    if as_json and markdown == Path("-"):
+        raise UsageError("--json and --markdown - both print on standard output; name a file for one of them")
+
+
+def output_or_stdout(option: str) -> Callable[[str], Path]:
+    """The parser of an option that names a file to write, or ``-`` for standard output."""
+    parse = output_path(option)
+    return lambda text: Path(text) if text == "-" else parse(text)
 
 
 def output_path(option: str) -> Callable[[str], Path]:

@@ -9,7 +9,15 @@ import typer
 
 from bench.host.paths import from_home
 from harness.cli.completion import complete_sweeps
-from harness.cli.output import JsonOption, StoreOption, VerbosityOption, output_path, print_output
+from harness.cli.output import (
+    JsonOption,
+    MarkdownOption,
+    StoreOption,
+    VerbosityOption,
+    check_printed,
+    output_path,
+    print_output,
+)
 from harness.cli.sweep_options import Co2Option, PriceOption, TargetOption
 from harness.errors import UsageError
 from harness.store import DEFAULT_STORE
@@ -21,6 +29,8 @@ EXAMPLES = {
         "`python -m harness report 20261120-101500-cd34 latest` — side by side, with what changed\n\n"
         "`python -m harness report --predict 8,64 --link 100Gbit,5us` — predictions for other rank counts\n\n"
         "`python -m harness report --predict 64,512,4096 --ranks-per-node 8` — predictions for more nodes\n\n"
+        '`python -m harness report --markdown - >> "$GITHUB_STEP_SUMMARY"` — for the summary of a CI job\n\n'
+        "`python -m harness report --svg figures/ --badge scaling.svg` — for a README\n\n"
         "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
     ),
 }
@@ -35,6 +45,19 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", parser=output_path("--out"), help="The page; default: beside the store."),
+    ] = None,
+    markdown: MarkdownOption = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", parser=from_home, help="The efficiency table and the curves as SVG files."),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", parser=from_home, help="The same as PNG files; needs resvg-py."),
+    ] = None,
+    badge: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", parser=output_path("--badge"), help="How far it scales, for a README."),
     ] = None,
     index: Annotated[
         Path | None,
@@ -60,11 +83,16 @@ def report(
 ) -> int:
     """Write the page of a stored sweep, of several side by side, or an index over many."""
     from harness.planning.flags import parse_link, parse_rank_counts, parse_ranks_per_node
+    from harness.sweep.summary_outputs import SummaryPaths
     from reports.analysis.predictions import PredictOptions
 
+    check_printed(markdown, as_json=as_json)
+    summaries = SummaryPaths(markdown, svg, png, badge)
     if index is not None:
         if out is not None:
             raise UsageError("--out names one page and --index a folder of pages; leave one of them out")
+        if summaries.wanted:
+            raise UsageError("--markdown, --svg, --png and --badge are of a page of sweeps, not of an --index")
         if predict or link or ranks_per_node:
             raise UsageError(
                 "--predict, --ranks-per-node and --link apply to a page of sweeps, not to an --index; leave them out"
@@ -79,8 +107,9 @@ def report(
             raise UsageError("--price-per-hour, --co2 and --target apply to the page of one sweep; name one")
         from harness.publish import comparison
 
-        return print_output(comparison.compare_sweeps(sweeps, store, out, predict_options), as_json=as_json)
+        return print_output(comparison.compare_sweeps(sweeps, store, out, predict_options, summaries), as_json=as_json)
     from harness.sweep import pipeline
 
     sweep = sweeps[0] if sweeps else "latest"
-    return print_output(pipeline.rewrite_report(sweep, store, out, predict_options, pricing), as_json=as_json)
+    result = pipeline.rewrite_report(sweep, store, out, predict_options, pricing, summaries)
+    return print_output(result, as_json=as_json)

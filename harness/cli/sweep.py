@@ -14,9 +14,11 @@ from harness.cli.completion import complete_sites, complete_suites
 from harness.cli.option_groups import takes_groups
 from harness.cli.output import (
     JsonOption,
+    MarkdownOption,
     PluginOption,
     StoreOption,
     VerbosityOption,
+    check_printed,
     command_line,
     log,
     output_path,
@@ -54,6 +56,7 @@ EXAMPLES = {
         "`python -m harness sweep --script 'train.py --batch {batch=32,64}' --ranks 1,2` — a program of your own, "
         "unchanged, as torchrun starts it\n\n"
         "`python -m harness sweep --title 'before the new loader' --note 'dataset v2, node 17'`\n\n"
+        '`python -m harness sweep --markdown - >> "$GITHUB_STEP_SUMMARY"` — in a CI job\n\n'
         "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
     )
 }
@@ -98,6 +101,7 @@ def sweep(
     title: TitleOption = None,
     note: NoteOption = None,
     out: OutOption = None,
+    markdown: MarkdownOption = None,
     report: ReportOption = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
@@ -110,6 +114,7 @@ def sweep(
     from harness.sweep.duration import predict_by_store
     from harness.sweep.plan import plan_sweep
 
+    check_printed(markdown, as_json=as_json)
     page = _page(out, report)
     request = _request(suite, cases, measurement, program, plugins)
     if resume and not dry_run:
@@ -117,7 +122,7 @@ def sweep(
         named = request if any(given) else None
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
-        return _resume(named, site, store, page, as_json=as_json)
+        return _resume(named, site, store, page, markdown, as_json=as_json)
     # Without them a dry run loads no database.
     labels = None if dry_run and title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
@@ -129,9 +134,18 @@ def sweep(
             print(printable("\n".join(planned.lines(duration)), keep="\n\t"), file=results())
         return EXIT_OK
     from harness.sweep import pipeline
+    from harness.sweep.summary_outputs import SummaryPaths
 
     with signals_as_interrupts():
-        result = pipeline.run(planned, store, page, command_line(), stderr_console(), labels or _labels(title, note))
+        result = pipeline.run(
+            planned,
+            store,
+            page,
+            command_line(),
+            stderr_console(),
+            labels or _labels(title, note),
+            SummaryPaths(markdown=markdown),
+        )
         return _print_result(result, as_json=as_json)
 
 
@@ -160,11 +174,21 @@ def _request(
     return SuiteRequest(suite, overrides, cases.settings or (), plugins or (), program.flags())
 
 
-def _resume(request: SuiteRequest | None, site: str | None, store: str, page: Path | None, *, as_json: bool) -> int:
+def _resume(
+    request: SuiteRequest | None,
+    site: str | None,
+    store: str,
+    page: Path | None,
+    markdown: Path | None,
+    *,
+    as_json: bool,
+) -> int:
     from harness.sweep import pipeline
+    from harness.sweep.summary_outputs import SummaryPaths
 
     with signals_as_interrupts():
-        return _print_result(pipeline.resume(request, site, store, page, stderr_console()), as_json=as_json)
+        result = pipeline.resume(request, site, store, page, stderr_console(), SummaryPaths(markdown=markdown))
+        return _print_result(result, as_json=as_json)
 
 
 def _page(out: Path | None, report: Path | None) -> Path | None:

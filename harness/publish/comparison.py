@@ -20,6 +20,7 @@ from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.artifacts import artifact_folder
+from harness.sweep.summary_outputs import NO_SUMMARIES, SummaryPaths, contents
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells
@@ -29,6 +30,7 @@ from reports.analysis.trial_measures import overheads_of
 from reports.formats import comparison_text
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
+from reports.formats.summary.markdown import markdown
 from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.sweep_page import make_page
@@ -47,6 +49,8 @@ class ComparisonResult:
     """``None``: the cells alone were compared."""
     problems: tuple[str, ...] = ()
     """Why an output could not be written."""
+    printed_summary: str | None = None
+    """What is printed in place of the sentences."""
 
     def as_json(self) -> dict[str, Any]:
         fields = {
@@ -72,6 +76,9 @@ class ComparisonResult:
         return versioned("comparison", fields)
 
     def print(self, console: Console) -> None:
+        if self.printed_summary is not None:
+            print(self.printed_summary, end="", file=console.file)
+            return
         for label, sweep in self.sweeps.items():
             print_line(console, f"{label}: {sweep}")
         if self.page is None:
@@ -96,7 +103,11 @@ class ComparedSweep:
 
 
 def compare_sweeps(
-    sweep_names: Sequence[str], store_url: str, page: Path | None, predict_options: PredictOptions
+    sweep_names: Sequence[str],
+    store_url: str,
+    page: Path | None,
+    predict_options: PredictOptions,
+    summaries: SummaryPaths = NO_SUMMARIES,
 ) -> ComparisonResult:
     """Write the page of several sweeps side by side.
 
@@ -105,10 +116,12 @@ def compare_sweeps(
         StoreError: The store can't be read.
         UsageError: Sweeps are too many, or not different.
     """
+    if summaries.badge is not None:
+        raise UsageError("--badge says how far one sweep scales; name one")
     with closing(open_store(store_url, create=False)) as store:
         infos = _different_sweeps(sweep_names, store)
         output = report.page_output("--out", page, _default_page(store_url, [info.id for info in infos]))
-        check_outputs([output], store_path(store_url))
+        check_outputs([output, *summaries.known_outputs()], store_path(store_url))
         sides = _load_sweeps(infos, store)
     first, *others = sides
     comparisons = tuple(compare(first.label, first.cells, other.label, other.cells) for other in others)
@@ -124,8 +137,12 @@ def compare_sweeps(
         [report.trials_download((side.info, side.cells, side.trials) for side in sides)],
         [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
     )
-    write_output(output, render(page_model))
-    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, output.target)
+    more = contents(summaries, page_model, ())
+    check_outputs([output, *(written for written, _ in more)], store_path(store_url))
+    for written, content in [(output, render(page_model)), *more]:
+        write_output(written, content)
+    printed = markdown(page_model) if summaries.printed else None
+    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, output.target, printed_summary=printed)
 
 
 def compare_stored(first: str, other: str, store_url: str, markdown: Path | None) -> ComparisonResult:

@@ -18,7 +18,7 @@ from bench.core.records import Trial
 from bench.plugins.registry import Plugins, load_plugins
 from bench.plugins.workload import DataProblem, Workload
 from harness.errors import DataError, OutputError, UsageError
-from harness.output_files import OutputFile, check_outputs
+from harness.output_files import OutputFile, check_outputs, write_output
 from harness.planning.environment import read_environment
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.plan import Plan
@@ -49,7 +49,9 @@ from harness.sweep.pricing import pricing_of
 from harness.sweep.progress import SweepProgress
 from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
+from harness.sweep.summary_outputs import NO_SUMMARIES, Content, SummaryPaths, contents
 from reports.analysis import formatting
+from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
@@ -57,10 +59,15 @@ from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of, overheads_of
 from reports.formats import terminal
 from reports.formats.console import print_line
+from reports.formats.summary.markdown import markdown
 from reports.formats.terminal import finding_tables
 from reports.page import summary
+from reports.page.elements import Page
+from reports.page.html import render
 
 log = logging.getLogger("scaling_harness")
+FILES = {"--out": "FILE.html", "--markdown": "FILE.md"}
+"""What each option names, in the command that writes a file again."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,9 @@ class SweepResult:
     """By the name of the device."""
     interrupted: bool = False
     problems: tuple[str, ...] = ()
-    """Why the page could not be written."""
+    """Why the page, or another output, could not be written."""
+    printed_summary: str | None = None
+    """What is printed in place of the tables."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -85,6 +94,9 @@ class SweepResult:
         return as_json(self.info, self.findings, self.page, self.own_cost, self.own_costs, self.problems)
 
     def print(self, console: Console) -> None:
+        if self.printed_summary is not None:
+            print(self.printed_summary, end="", file=console.file)
+            return
         for table in terminal.cell_tables(self.cells, console.width):
             console.print(table)
         for line in (*summary.problem_lines(self.cells), *report.node_remarks(self.info, self.cells)):
@@ -106,6 +118,7 @@ def run(
     command: str,
     stderr_console: Console,
     labels: SweepLabels = NO_LABELS,
+    summaries: SummaryPaths = NO_SUMMARIES,
 ) -> SweepResult:
     """Prepare the data, open the store, run the trials, write the page.
 
@@ -116,6 +129,7 @@ def run(
         command: The command line that the store and the page quote.
         stderr_console: For progress.
         labels: Its title, note and tags.
+        summaries: What is written beside the page.
 
     Raises:
         HarnessError: Something is missing or refused. Nothing has been written then.
@@ -125,7 +139,7 @@ def run(
         raise UsageError(f"--site {site.name}: {missing_option}")
     name = new_sweep_id()
     check_store(store_url)
-    output = _report_output(page, store_url, name)
+    output = _report_output(page, store_url, name, summaries)
     sources = sources_of_plugins_too()
     site.reserve(planned.plan.cases)
     site.warm(preload_modules(planned.plan, planned.plugins.backends))
@@ -149,11 +163,16 @@ def run(
     with held_folder(artifact_folder(store_url, name), name):
         store = open_store(store_url, create=True)
         store.begin_sweep(info)
-        return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console)
+        return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console, summaries)
 
 
 def resume(
-    request: SuiteRequest | None, site_name: str | None, store_url: str, page: Path | None, stderr_console: Console
+    request: SuiteRequest | None,
+    site_name: str | None,
+    store_url: str,
+    page: Path | None,
+    stderr_console: Console,
+    summaries: SummaryPaths = NO_SUMMARIES,
 ) -> SweepResult:
     """Finish the sweep that began last and has not ended.
 
@@ -163,6 +182,7 @@ def resume(
         store_url: The store that holds the sweep.
         page: Where the page goes; ``None``: beside the store.
         stderr_console: For progress.
+        summaries: What is written beside the page.
 
     Raises:
         UsageError: There is no such sweep, or it was another one, on another site or machine, or over other data.
@@ -174,7 +194,7 @@ def resume(
         raise UsageError(f"--resume: store {store_label(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
     with held_folder(artifact_folder(store_url, name), name):
-        return _resume(store.sweep(name), store, suite, site_name, store_url, page, stderr_console)
+        return _resume(store.sweep(name), store, suite, site_name, store_url, page, stderr_console, summaries)
 
 
 def _resume(
@@ -185,6 +205,7 @@ def _resume(
     store_url: str,
     page: Path | None,
     stderr_console: Console,
+    summaries: SummaryPaths,
 ) -> SweepResult:
     """``suite``: as it was asked for now."""
     use_plugin_files(info.suite.plugins)
@@ -202,8 +223,8 @@ def _resume(
     site.warm(preload_modules(info.plan, plugins.backends))
     if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
         raise DataError(f"--resume: the data of sweep {info.id} has changed since; start a new one")
-    output = _report_output(page, store_url, info.id)
-    return _run_and_report(info, store, site, plugins, store_url, output, stderr_console)
+    output = _report_output(page, store_url, info.id, summaries)
+    return _run_and_report(info, store, site, plugins, store_url, output, stderr_console, summaries)
 
 
 def sources_of_plugins_too() -> Sources:
@@ -221,6 +242,7 @@ def _run_and_report(
     store_url: str,
     output: OutputFile,
     stderr_console: Console,
+    summaries: SummaryPaths,
 ) -> SweepResult:
     """Run what the store does not hold yet, then write the page of what it holds."""
     interrupted, folder = False, artifact_folder(store_url, info.id)
@@ -234,12 +256,15 @@ def _run_and_report(
     remove_shared_sources(folder)
     result, trials = _analyse(store, info.id, output, plugins, DEFAULT_PREDICT_OPTIONS)
     result = replace(result, interrupted=interrupted)
-    try:
-        report.write_page(result.info, trials, result.findings, output)
-    except OutputError as problem:
-        again = shlex.join(["python", "-m", "harness", "report", info.id, "--store", store_label(store_url)])
-        return replace(result, problems=(f"{problem}; the trials are stored: `{again} --out FILE.html`",))
-    return result
+    again = shlex.join(["python", "-m", "harness", "report", info.id, "--store", store_label(store_url)])
+    drawn = report.sweep_page(result.info, trials, result.findings)
+    problems = []
+    for written, content in [(output, render(drawn)), *_summaries(summaries, drawn, result.findings)]:
+        try:
+            write_output(written, content)
+        except OutputError as problem:
+            problems.append(f"{problem}; the trials are stored: `{again} {written.option} {FILES[written.option]}`")
+    return replace(result, problems=tuple(problems), printed_summary=_printed(summaries, drawn))
 
 
 def rewrite_report(
@@ -248,15 +273,37 @@ def rewrite_report(
     page: Path | None,
     predict_options: PredictOptions = DEFAULT_PREDICT_OPTIONS,
     prices: Mapping[str, Any] | None = None,
+    summaries: SummaryPaths = NO_SUMMARIES,
 ) -> SweepResult:
-    """Write the page of a stored sweep again. ``prices``: as :func:`harness.sweep.pricing.pricing_of` takes them."""
+    """Write the page of a stored sweep again, and its summaries.
+
+    Args:
+        sweep: Its name.
+        store_url: The store that holds it.
+        page: Where the page goes; ``None``: beside the store.
+        predict_options: What is predicted.
+        prices: As :func:`harness.sweep.pricing.pricing_of` takes them.
+        summaries: What is written beside the page.
+    """
     store = open_store(store_url, create=False)
     name = store.sweep(sweep).id
     output = report.page_output("--out", page, default_page(store_url, name))
-    check_outputs([output], store_path(store_url))
+    check_outputs([output, *summaries.known_outputs()], store_path(store_url))
     result, trials = _analyse(store, name, output, load_plugins(), predict_options, prices)
-    report.write_page(result.info, trials, result.findings, output)
-    return result
+    drawn = report.sweep_page(result.info, trials, result.findings)
+    others = _summaries(summaries, drawn, result.findings)
+    check_outputs([output, *(written for written, _ in others)], store_path(store_url))
+    for written, content in [(output, render(drawn)), *others]:
+        write_output(written, content)
+    return replace(result, printed_summary=_printed(summaries, drawn))
+
+
+def _summaries(paths: SummaryPaths, page: Page, findings: Findings) -> list[Content]:
+    return contents(paths, page, workload_answers(findings)) if paths.wanted else []
+
+
+def _printed(paths: SummaryPaths, page: Page) -> str | None:
+    return markdown(page) if paths.printed else None
 
 
 def _analyse(
@@ -298,8 +345,8 @@ def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Co
     return found.model_copy(update={"cases": tuple(cases)})
 
 
-def _report_output(page: Path | None, store_url: str, sweep: str) -> OutputFile:
+def _report_output(page: Path | None, store_url: str, sweep: str, summaries: SummaryPaths) -> OutputFile:
     """The page of a sweep. Raises :class:`OutputError` before the sweep where it can't be written."""
     output = report.page_output("--out", page, default_page(store_url, sweep))
-    check_outputs([output], store_path(store_url))
+    check_outputs([output, *summaries.known_outputs()], store_path(store_url))
     return output

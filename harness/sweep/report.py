@@ -22,7 +22,7 @@ from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overheads_of
 from reports.formats.exports.csv import trials_csv
 from reports.formats.trial_rows import SweepFacts, rows_of
-from reports.page.elements import Download
+from reports.page.elements import Download, Page
 from reports.page.html import SIGNATURE, render
 from reports.page.sweep_page import make_page
 
@@ -124,16 +124,19 @@ def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
     return OutputFile(option, page or default, SIGNATURE, creates_folder=page is None)
 
 
-def render_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> str:
-    """The page of a sweep."""
+def sweep_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> Page:
+    """The page of a sweep, as values."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
     origin = provenance(info, findings.cells, overheads_of(trials))
     raw = trials_download([(info, findings.cells, trials)])
     remarks = node_remarks(info, findings.cells)
     note = info.note or ""
-    return render(
-        make_page(info.shown_title, findings, not_applicable, origin, downloads=[raw], remarks=remarks, note=note)
-    )
+    return make_page(info.shown_title, findings, not_applicable, origin, downloads=[raw], remarks=remarks, note=note)
+
+
+def render_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> str:
+    """The page of a sweep as HTML."""
+    return render(sweep_page(info, trials, findings))
 
 
 def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:

@@ -8,19 +8,15 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from bench.core.text import printable
-from reports.page.dodge import is_named_by_category
 from reports.page.elements import Figure, Hyperlink, Page, Section, Table
 from reports.page.layout import HEIGHT, FigureLayout
-from reports.page.palette import NEUTRAL_COLOUR
 from reports.page.plotly_charts import axis_titles, plotly_figure
 from reports.page.plotly_library import PlotlyJs, plotly_library
-from reports.page.styles import series_styles
-from reports.page.svg import extra_swatches, figure_svg, swatch
+from reports.page.svg import figure_svg, legend_entries
 
 SIGNATURE = re.compile(
     rb"""\A<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n"""
@@ -117,23 +113,9 @@ def _is_bad(cell: object) -> bool:
 
 
 def _legend(figure: Figure) -> list[tuple[Any, str]]:
-    """A swatch and a name for each series, in drawing order, then for the ideal line and the measured window.
-
-    The axis has the names of bars alone over their categories. Fitted lines of curves of the figure, which have their
-    colours, have one entry for each law: the curves are named already.
-    """
     from markupsafe import Markup
 
-    own: dict[str, str] = {}
-    names = {series.name for series in figure.series}
-    for series, style in zip(figure.series, series_styles(figure), strict=True):
-        curve, _, law = series.name.rpartition(": ")
-        if series.mark == "fitted" and curve in names:
-            own.setdefault(law, swatch(replace(series.style, colour=NEUTRAL_COLOUR), series, figure))
-        elif not is_named_by_category(figure):
-            own[series.name] = swatch(style, series, figure)
-    own |= {name: drawn for drawn, name in extra_swatches(figure)}
-    return [(Markup(drawn), name) for name, drawn in own.items()]
+    return [(Markup(drawn), name) for drawn, name in legend_entries(figure)]
 
 
 def _chart_height(figure: Figure) -> int | None:

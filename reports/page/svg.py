@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 
-from reports.page.dodge import dodge_series
+from reports.page.dodge import dodge_series, is_named_by_category
 from reports.page.elements import Figure, Series
 from reports.page.figure_axes import ideal_line, y_axis
 from reports.page.layout import LINE_PX, FigureLayout, pixels
 from reports.page.palette import IDEAL_DASH, NEUTRAL_COLOUR, SeriesStyle
 from reports.page.spans import has_capped
-from reports.page.styles import (
-    has_markers,
-)
+from reports.page.styles import has_markers, series_styles
 from reports.page.svg_series import HATCH_PATHS, MARKER_PATHS, arrow, coloured_hatch, line, outlined, series_paths
 
 CAPPED_NAME = "interval goes on beyond the axis"
@@ -48,6 +47,24 @@ def swatch(style: SeriesStyle, series: Series, figure: Figure) -> str:
     drawn = "" if series.mark == "markers" else line("M0 6H30", style, 2 if has_markers(series) else 1.5)
     marker = f'<path transform="translate(15 6)" d="{MARKER_PATHS[style.marker]}" fill="{style.colour}"/>'
     return _swatch(drawn + (marker if has_markers(series) else ""))
+
+
+def legend_entries(figure: Figure) -> list[tuple[str, str]]:
+    """A symbol and a name for each series, in drawing order, then for the ideal line and the measured window.
+
+    The axis has the names of bars alone over their categories. Fitted lines of curves of the figure, which have their
+    colours, have one entry for each law: the curves are named already.
+    """
+    own: dict[str, str] = {}
+    names = {series.name for series in figure.series}
+    for series, style in zip(figure.series, series_styles(figure), strict=True):
+        curve, _, law = series.name.rpartition(": ")
+        if series.mark == "fitted" and curve in names:
+            own.setdefault(law, swatch(replace(series.style, colour=NEUTRAL_COLOUR), series, figure))
+        elif not is_named_by_category(figure):
+            own[series.name] = swatch(style, series, figure)
+    own |= {name: drawn for drawn, name in extra_swatches(figure)}
+    return [(drawn, name) for name, drawn in own.items()]
 
 
 def extra_swatches(figure: Figure) -> list[tuple[str, str]]:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 
 from bench.core.names import file_stem
+from bench.core.text import one_line
 from reports.formats.summary.standalone_svg import CHARACTER_PX, document, text, text_width
 from reports.page.cover_elements import HeatCell, HeatTable
 from reports.page.elements import Figure, Page
-from reports.page.layout import HEIGHT, FigureLayout, ellipsize
-from reports.page.styles import is_named_by_category, series_styles
-from reports.page.svg import extra_swatches, figure_svg, swatch
+from reports.page.layout import FigureLayout
+from reports.page.svg import figure_svg, legend_entries
 
 CURVE_KEYS = re.compile(r"g\d+-(throughput|speedup|efficiency)")
 """The keys of the figures that are drawn; those of collectives have others."""
@@ -107,7 +107,7 @@ def curve_svg(figure: Figure, workload: str, *, dark: bool = True) -> str:
     layout = FigureLayout(figure)
     width = layout.width + 2 * MARGIN
     room = int((layout.width - text_width(f": {figure.title}", TITLE_PX)) / text_width("x", TITLE_PX))
-    elements = [text(MARGIN, MARGIN + 12, f"{ellipsize(workload, room)}: {figure.title}", "ink title")]
+    elements = [text(MARGIN, MARGIN + 12, f"{one_line(workload, room)}: {figure.title}", "ink title")]
     y: float = MARGIN + 16
     for line in _legend_lines(figure, layout.width):
         y += LEGEND_PX
@@ -119,9 +119,9 @@ def curve_svg(figure: Figure, workload: str, *, dark: bool = True) -> str:
     y += LINE_PX + 4
     elements.append(text(MARGIN, y, figure.y_title, "soft"))
     y += 6
-    place = f'x="{MARGIN}" y="{y:.1f}" width="{layout.width}" height="{HEIGHT}" '
+    place = f'x="{MARGIN}" y="{y:.1f}" width="{layout.width}" height="{layout.height}" '
     elements.append(figure_svg(figure).replace("<svg ", f"<svg {place}", 1))
-    y += HEIGHT + LINE_PX - 4
+    y += layout.height + LINE_PX - 4
     elements.append(text(width - MARGIN, y, figure.x_title, "soft", "end"))
     title = f"{workload}: {figure.title}. {figure.caption}"
     return document(title, width, y + MARGIN - 4, "".join(elements), dark=dark)
@@ -132,12 +132,10 @@ def _entry_px(name: str) -> float:
 
 
 def _legend_lines(figure: Figure, width: float) -> list[list[tuple[str, str]]]:
-    """The symbols and names of the series, in lines of at most so many pixels."""
-    styles = zip(figure.series, series_styles(figure), strict=True)
-    named = [] if is_named_by_category(figure) else [(swatch(style, one, figure), one.name) for one, style in styles]
+    """The symbols and names of the legend, in lines of at most so many pixels."""
     lines: list[list[tuple[str, str]]] = []
     remaining = 0.0
-    for entry in (*named, *extra_swatches(figure)):
+    for entry in legend_entries(figure):
         taken = _entry_px(entry[1])
         if not lines or taken > remaining:
             lines.append([])

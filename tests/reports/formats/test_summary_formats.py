@@ -141,7 +141,8 @@ def test_the_table_shows_each_efficiency_with_its_mark(page):
 def test_the_legend_names_every_series(page):
     figure = next(each for section in page.sections for each in section.figures if each.key == "g0-throughput")
     texts = {text.text for text in ElementTree.fromstring(figures.curve_svg(figure, "w" * 300)).iter(f"{SVG}text")}
-    assert {series.name for series in figure.series} <= texts
+    assert {series.name for series in figure.series if series.mark != "fitted"} <= texts
+    assert "Amdahl" in texts
     assert {figure.x_title, figure.y_title} <= texts
 
 
