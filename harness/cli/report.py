@@ -29,7 +29,7 @@ EXAMPLES = {
         "`python -m harness report 20261120-101500-cd34 latest` — side by side, with what changed\n\n"
         "`python -m harness report --predict 8,64 --link 100Gbit,5us` — predictions for other rank counts\n\n"
         "`python -m harness report --predict 64,512,4096 --ranks-per-node 8` — predictions for more nodes\n\n"
-        '`python -m harness report --markdown - >> "$GITHUB_STEP_SUMMARY"` — for the summary of a CI job\n\n'
+        "`python -m harness report A B --markdown -` — on standard output, for the summary of a CI job\n\n"
         "`python -m harness report --svg figures/ --badge scaling.svg` — for a README\n\n"
         "`python -m harness report --index nights/` — a report of each finished sweep, and the trend over them"
     ),

@@ -56,7 +56,7 @@ EXAMPLES = {
         "`python -m harness sweep --script 'train.py --batch {batch=32,64}' --ranks 1,2` — a program of your own, "
         "unchanged, as torchrun starts it\n\n"
         "`python -m harness sweep --title 'before the new loader' --note 'dataset v2, node 17'`\n\n"
-        '`python -m harness sweep --markdown - >> "$GITHUB_STEP_SUMMARY"` — in a CI job\n\n'
+        "`python -m harness sweep --markdown summary.md` — for the summary of a CI job\n\n"
         "`python -m harness sweep scaling --dry-run`\n\n`python -m harness sweep --resume`"
     )
 }

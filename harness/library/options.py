@@ -63,6 +63,7 @@ class SweepOptions(TypedDict, total=False):
     note: str
     resume: bool
     out: str | PathLike[str]
+    markdown: str | PathLike[str]
 
 
 def sweep_arguments(options: Mapping[str, Any]) -> list[str]:
