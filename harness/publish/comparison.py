@@ -142,7 +142,9 @@ def compare_sweeps(
     for written, content in [(output, render(page_model)), *more]:
         write_output(written, content)
     printed = markdown(page_model) if summaries.printed else None
-    return ComparisonResult({side.label: side.info.id for side in sides}, comparisons, output.target, printed_summary=printed)
+    return ComparisonResult(
+        {side.label: side.info.id for side in sides}, comparisons, output.target, printed_summary=printed
+    )
 
 
 def compare_stored(first: str, other: str, store_url: str, markdown: Path | None) -> ComparisonResult:
