@@ -54,6 +54,7 @@ from reports.analysis import formatting
 from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, analyse_cells
+from reports.analysis.group_titles import named_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overhead_of, overheads_of
@@ -99,7 +100,7 @@ class SweepResult:
             return
         for table in terminal.cell_tables(self.cells, console.width):
             console.print(table)
-        for line in (*summary.problem_lines(self.cells), *report.node_remarks(self.info, self.cells)):
+        for line in (*summary.problem_lines(named_cells(self.cells)), *report.node_remarks(self.info, self.cells)):
             print_line(console, line, "yellow")
         for table in finding_tables(self.findings):
             console.print(table)

@@ -118,8 +118,12 @@ def next_steps(answers: Sequence[WorkloadAnswer], cells: Sequence[Cell]) -> list
     for answer, step in wanted:
         if step:
             steps.setdefault(step, []).append(answer.workload)
-    texts = [step if len(of) in (0, len(answers)) else f"{step} ({enumerate_names(of)})" for step, of in steps.items()]
+    texts = [step if len(of) in (0, len(answers)) else f"{step} ({_whom(of)})" for step, of in steps.items()]
     return texts[:MAX_STEPS] or ["nothing has to be done"]
+
+
+def _whom(workloads: Sequence[str]) -> str:
+    return enumerate_names(workloads) if len(workloads) <= MAX_STEPS else formatting.counted(len(workloads), "workload")
 
 
 def outcome_text(cells: Sequence[Cell]) -> str:

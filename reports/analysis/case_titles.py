@@ -121,10 +121,21 @@ def case_title(case: Case, values: Mapping[str, str] | None = None, *, scaling: 
 
 def within_workload(finding: HasLabels) -> HasLabels:
     """The cell or finding with titles that do not repeat its workload and scaling: ``ddp/gloo · 2 ranks``."""
+    titles = {"title": _title_within_workload(finding), "curve": finding.labels.backend}
+    return finding.model_copy(update={"labels": finding.labels.model_copy(update=titles)})
+
+
+def with_short_workload(finding: HasLabels, workload: str) -> HasLabels:
+    """The cell or finding with a short name of its workload, and titles that begin with it and leave out its scaling:
+    ``synthetic (model=cnn) · ddp/gloo · 2 ranks``."""
+    titles = {"title": f"{workload} · {_title_within_workload(finding)}", "workload": workload}
+    return finding.model_copy(update={"labels": finding.labels.model_copy(update=titles)})
+
+
+def _title_within_workload(finding: HasLabels) -> str:
     case, labels = finding.case, finding.labels
     fault = f" · injected {case.fault.label}" if case.fault else ""
-    titles = {"title": f"{labels.backend_and_site} · {labels.ranks}{fault}", "curve": labels.backend}
-    return finding.model_copy(update={"labels": labels.model_copy(update=titles)})
+    return f"{labels.backend_and_site} · {labels.ranks}{fault}"
 
 
 def with_batch(cases: Sequence[Case]) -> Callable[[Case], dict[str, str]]:

@@ -8,8 +8,9 @@ from functools import cache
 from bench.core.case import Case, Scalar
 from bench.plugins import registry
 from reports.analysis.axes import DEFAULT
-from reports.analysis.case_titles import net_title, value_text
-from reports.analysis.findings import CellGroup
+from reports.analysis.case_titles import net_title, value_text, with_short_workload
+from reports.analysis.cells import Cell
+from reports.analysis.findings import CellGroup, group_cells
 from reports.analysis.formatting import message_size
 from reports.analysis.program_titles import is_program, program_options, program_title
 
@@ -38,6 +39,13 @@ def _telling_traits(case: Case, alike: Sequence[Case]) -> list[str]:
     options = [f"{name}={_value(case, name)}" for name in names if len({_value(other, name) for other in alike}) > 1]
     traits = zip(*map(_traits, alike), strict=True)
     return [*options, *(own for own, others in zip(_traits(case), traits, strict=True) if len(set(others)) > 1)]
+
+
+def named_cells(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells by group, with the short titles of their workloads: ``synthetic (model=cnn) · ddp/gloo · 2 ranks``."""
+    groups = group_cells(cells)
+    titled = zip(short_titles(groups), groups, strict=True)
+    return tuple(with_short_workload(cell, title) for title, group in titled for cell in group.cells)
 
 
 def options_text(group: CellGroup) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from bench.core.text import one_line
 from reports.analysis import answer_text, formatting
 from reports.analysis.answers import EfficiencyValue, WorkloadAnswer
 from reports.analysis.cells import Cell
@@ -12,6 +13,7 @@ from reports.analysis.trust import TrustWord
 from reports.page.cover_elements import LEGEND, Answer, Cover, HeatCell, HeatGroup, HeatTable
 
 MAX_PROBLEMS = 3
+MAX_PROBLEM_LENGTH = 160
 MAX_STATEMENTS = 4
 NONE = "–"
 GOOD, FAIR = 0.75, 0.5
@@ -29,6 +31,7 @@ class _Columns(NamedTuple):
 def make_cover(
     answers: Sequence[WorkloadAnswer],
     cells: Sequence[Cell],
+    changes: Sequence[str],
     statements: Sequence[str],
     problems: Sequence[str],
     provenance: Sequence[tuple[str, ...]],
@@ -39,7 +42,8 @@ def make_cover(
     Args:
         answers: One for each workload.
         cells: All cells, with titles for people.
-        statements: Sentences on several sweeps, on axes and on nodes.
+        changes: One sentence for each sweep that is compared with the first.
+        statements: Sentences on axes and on nodes.
         problems: One line for each reason why a cell has no number.
         provenance: Rows of a name and its value in each sweep.
         note: What the user said about the sweep.
@@ -52,10 +56,11 @@ def make_cover(
         facts=(*_facts(provenance), *([("all workloads", " · ".join(shared))] if shared else [])),
         answers=tuple(_row(answer, shared, columns) for answer in answers),
         heat=heat_table(answers),
+        changes=tuple(changes),
         statements=tuple(statements[:MAX_STATEMENTS]),
         more_statements=max(0, len(statements) - MAX_STATEMENTS),
         outcome=answer_text.outcome_text(cells),
-        problems=tuple(problems[:MAX_PROBLEMS]),
+        problems=tuple(one_line(problem, MAX_PROBLEM_LENGTH) for problem in problems[:MAX_PROBLEMS]),
         more_problems=max(0, len(problems) - MAX_PROBLEMS),
         steps=tuple(answer_text.next_steps(answers, cells)),
         commands=tuple(dict.fromkeys(_values(provenance, "command"))),
@@ -130,7 +135,7 @@ def _fastest(answer: WorkloadAnswer) -> Answer:
 
 def _reaches(answer: WorkloadAnswer) -> tuple[Answer, ...]:
     """How far it scales; the reason why that is unknown is said once, where it says why it stops."""
-    titles = (f"efficiency ≥ {answer_text.BAR_TEXT} to", "throughput peaks at")
+    titles = (f"scales to (efficiency ≥ {answer_text.BAR_TEXT})", "throughput peaks at")
     if answer.scaled is None:
         return tuple(Answer(title, NONE) for title in titles)
     return (

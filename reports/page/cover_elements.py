@@ -74,8 +74,10 @@ class Cover:
     answers: tuple[tuple[Answer, ...], ...]
     """One row for each workload, the workload itself first."""
     heat: HeatTable
+    changes: tuple[str, ...]
+    """What changed between sweeps, above all else."""
     statements: tuple[str, ...]
-    """What changed between sweeps, what an option gains: the first of them."""
+    """What an option gains, where efficiency is lost over nodes: the first of them."""
     more_statements: int
     outcome: str
     problems: tuple[str, ...]

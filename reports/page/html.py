@@ -25,6 +25,8 @@ SIGNATURE = re.compile(
     rb"""content="default-src 'none'; script-src ('|&#39;))"""
 )
 """The beginning of every page. Earlier ones had no generator."""
+MAX_COVER_WARNINGS = 8
+"""As many warnings are printed on the cover; more begin the next page."""
 STYLE_SHEETS = ("page.css", "cover.css", "print.css")
 MAX_FIGURE_ROWS = 100
 """Rows shown of the table of a figure; the tables of a section are shown in full."""
@@ -70,6 +72,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             is_link=lambda cell: isinstance(cell, Hyperlink),
             many=MAX_OPEN_ROWS,
             is_repeated=_Repeated(),
+            printed_warnings=MAX_COVER_WARNINGS,
         )
     )
     return printable(html, keep="\n\t")

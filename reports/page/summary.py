@@ -9,7 +9,7 @@ from reports.analysis.answer_text import answer_sentence
 from reports.analysis.answers import workload_answers
 from reports.analysis.bottleneck import MIN_SHARE, TERM_TITLES, efficiency_losses
 from reports.analysis.cells import Cell
-from reports.analysis.findings import Findings, group_cells, with_shown_titles
+from reports.analysis.findings import Findings, group_cells
 from reports.analysis.flags import remedy
 from reports.page import axes_section, nodes_section
 
@@ -48,13 +48,13 @@ def _launch_bound_sentences(cells: Sequence[Cell]) -> Iterator[str]:
 
 def problem_lines(cells: Sequence[Cell]) -> list[str]:
     """One line for each reason why a cell is not ok, then one for each condition that may have disturbed trials."""
-    return [*outcome_lines(cells), *_condition_lines(with_shown_titles(cells))]
+    return [*outcome_lines(cells), *_condition_lines(cells)]
 
 
 def outcome_lines(cells: Sequence[Cell]) -> list[str]:
     """One line for each reason why a cell is not ok."""
     cells_by_problem: dict[str, list[Cell]] = {}
-    for cell in with_shown_titles(cells):
+    for cell in cells:
         if cell.outcome != "ok":
             cells_by_problem.setdefault(f"{cell.outcome}: {cell.reason}", []).append(cell)
     lines = []

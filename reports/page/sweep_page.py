@@ -8,9 +8,10 @@ from itertools import chain
 
 from bench.core.case import Case
 from reports.analysis.answers import workload_answers
+from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.findings import Findings, group_cells, has_curve, with_shown_titles
-from reports.analysis.group_titles import short_titles
+from reports.analysis.group_titles import named_cells, short_titles
 from reports.page import (
     axes_section,
     collectives_section,
@@ -62,11 +63,9 @@ def make_page(
     shown = [*(cell for group in groups for cell in group.cells), *cells]
     styles = backend_styles(shown)
     styles_by_case = {cell.case.key: styles[cell.labels.backend] for cell in reversed(shown)}
-    statements = (
-        *(comparison_section.comparison_sentence(comparison) for comparison in comparisons),
-        *summary.further_sentences(findings),
-    )
+    changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
     titles = short_titles(groups)
+    named = named_cells(cells)
     chapters = (
         workload_chapter(number, title, group, styles, findings)
         for number, (title, group) in enumerate(zip(titles, groups, strict=True))
@@ -75,21 +74,30 @@ def make_page(
         *comparison_section.sections(comparisons, styles_by_case),
         *(replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case)),
         *chain.from_iterable(chapters),
-        *_whole_sweep(findings, styles, not_applicable, provenance),
+        *_whole_sweep(findings, named, styles, not_applicable, provenance),
     )
     sections = tuple(with_rank_axes(without_curves(section, scaling=scaling)) for section in every_section)
     return Page(
         title=title,
-        answers=statements,
-        warnings=(*summary.problem_lines(cells), *summary.flag_lines(findings), *remarks),
+        answers=(*changes, *summary.further_sentences(findings)),
+        warnings=(*summary.problem_lines(named), *summary.flag_lines(findings), *remarks),
         sections=sections,
         downloads=tuple(downloads),
-        cover=make_cover(workload_answers(findings), cells, statements, summary.outcome_lines(cells), provenance, note),
+        cover=make_cover(
+            workload_answers(findings),
+            cells,
+            changes,
+            summary.further_sentences(findings),
+            summary.outcome_lines(named),
+            provenance,
+            note,
+        ),
     )
 
 
 def _whole_sweep(
     findings: Findings,
+    named: Sequence[Cell],
     styles: Mapping[str, SeriesStyle],
     not_applicable: Sequence[tuple[Case, str]],
     provenance: Sequence[tuple[str, ...]],
@@ -102,8 +110,8 @@ def _whole_sweep(
         *network_section.sections(findings.networks, styles),
         *nccl_section.sections(cells),
         *predictions.exchange_sections(findings),
-        table_section("Failed and skipped", tables.failures_table(cells)),
-        table_section("Different implementations", tables.implementation_table(cells)),
+        table_section("Failed and skipped", tables.failures_table(named)),
+        table_section("Different implementations", tables.implementation_table(named)),
         table_section("Not applicable", tables.not_applicable_table(not_applicable)),
         table_section("Flags", tables.flags_table(cells)),
         table_section("What sampled readings are made of", update_timings_table(cells)),
