@@ -16,6 +16,7 @@ from reports.page.html import render
 from reports.page.plotly_library import bundle_file, plotly_library, read_bundle, whole_library
 from tests.support import pages
 from tests.support.gpu_cells import gpu_cells
+from tests.support.sweep_cells import sweep_page
 
 AXE = NpmFile(
     "axe-core", "4.14.1", "package/axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -41,6 +42,11 @@ def page(folder):
 @pytest.fixture(scope="module")
 def gpu_page(folder):
     return written(folder, "gpu.html", render(pages.page_of(gpu_cells())))
+
+
+@pytest.fixture(scope="module")
+def sweep(folder):
+    return written(folder, "sweep.html", render(sweep_page()))
 
 
 @pytest.fixture
@@ -89,6 +95,73 @@ def test_a_page_of_gpus_is_drawn_as_it_was_before_javascript_and_fits_a_narrow_s
     assert browser.requests() == []
 
 
+QUESTIONS = {
+    "which backend": ("td[data-label=fastest]", "ddp/gloo at 2 ranks"),
+    "how far": ("td[data-label^=scales]", "1 rank"),
+    "why does it stop": ("td[data-label^=why]", "exposed communication: 30 %"),
+    "how sure is it": ("td[data-label=trust]", "noisy host"),
+    "what machine": (".facts div", "AMD EPYC, 2 cores"),
+    "what was skipped": (".strip div", "23 of 24 cells ok, 1 failed"),
+    "is the data real": ("th[scope=row]", "scikit-learn digits, a stand-in for MNIST"),
+    "did anything fail": (".strip div", "my_lm · dask/tasks · 2 ranks failed"),
+    "what to do next": (".strip li", "see why 1 cell failed"),
+    "how to repeat it": (".strip code", "python -m harness sweep --ranks 1,2"),
+}
+"""The questions of docs/how-to/report.md: where the first screen answers them, and with what."""
+
+
+def test_the_first_screen_answers_ten_questions_of_a_sweep(browser, sweep):
+    browser.open(sweep)
+    unanswered = [
+        question
+        for question, (place, text) in QUESTIONS.items()
+        if not browser.run(
+            """
+            const [place, text] = arguments;
+            return [...document.querySelectorAll(place)].some(one => {
+                const box = one.getBoundingClientRect();
+                const around = one.closest(".scroll")?.getBoundingClientRect() ?? box;
+                return one.innerText.includes(text) && one.checkVisibility()
+                    && box.right <= innerWidth && box.bottom <= Math.min(900, around.bottom + 1);
+            });
+            """,
+            place,
+            text,
+        )
+    ]
+    assert unanswered == []
+    cells = browser.driver.find_elements("css selector", ".heat td")
+    assert len([cell for cell in cells if cell.text]) == 24
+    assert cells[-1].rect["y"] + cells[-1].rect["height"] <= 900
+
+
+def test_the_first_screen_fits_a_narrow_one_and_its_answers_keep_their_names(browser, sweep):
+    browser.width(400)
+    browser.scripts(False)
+    browser.open(sweep)
+    browser.scripts(True)
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    first = browser.driver.find_element("css selector", ".verdicts tbody tr")
+    assert first.rect["y"] + first.rect["height"] <= 900
+    titles = browser.run(
+        "return [...arguments[0].querySelectorAll('td')].map(one => getComputedStyle(one, '::before').content)", first
+    )
+    assert titles[0] == '"fastest"'
+    assert len(titles) == 5
+
+
+def test_a_chapter_opens_by_hand_and_by_a_link_into_it(browser, sweep):
+    browser.scripts(False)
+    browser.open(sweep)
+    assert not browser.driver.find_element("css selector", "#g0-throughput").is_displayed()
+    browser.driver.find_element("css selector", "#s-mnist summary").click()
+    assert browser.driver.find_element("css selector", "#g0-throughput").is_displayed()
+    browser.scripts(True)
+    browser.driver.get("about:blank")
+    browser.open(sweep.with_suffix(".html#s-synthetic-all-cells"))
+    assert browser.until("document.querySelector('#s-synthetic-all-cells table').checkVisibility()")
+
+
 @pytest.mark.parametrize("drawn", [True, False])
 def test_nothing_sticks_out_of_a_narrow_screen(browser, page, drawn):
     browser.width(400)
@@ -128,8 +201,24 @@ def test_printing_shows_the_static_pictures_and_what_is_folded(browser, page):
     pdf = base64.b64decode(browser.driver.print_page())
     assert pdf.startswith(b"%PDF")
     # A page of a thousand rows in ten pages and more, not cut off after the first.
-    pages_printed = sum(len(re.findall(rb"/Type\s*/Page\b", part)) for part in (pdf, *_streams(pdf)))
-    assert pages_printed > 10
+    assert _page_count(pdf) > 10
+
+
+def test_a_sweep_of_24_cells_is_printed_on_a_cover_and_at_most_eleven_pages(browser, sweep):
+    def printed():
+        return _page_count(base64.b64decode(browser.send("Page.printToPDF", {})["data"]))
+
+    browser.open(sweep)
+    browser.media(kind="print")
+    assert 4 < printed() <= 12
+    # What is before the first chapter, without the break behind it.
+    browser.run("document.querySelectorAll('.chapter, #downloads').forEach(one => one.remove())")
+    browser.run("document.querySelector('.warnings').style.breakAfter = 'auto'")
+    assert printed() == 1
+
+
+def _page_count(pdf: bytes) -> int:
+    return sum(len(re.findall(rb"/Type\s*/Page\b", part)) for part in (pdf, *_streams(pdf)))
 
 
 def _streams(pdf: bytes):
