@@ -8,32 +8,46 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 LOOK_EVERY_S = 0.5
 PIPED_EVERY_S = 15.0
 """Between two lines where they stay: in a file, or a job's log."""
-TAIL_BYTES = 20_000
 PHASES = (
+    ("fetching the sources", re.compile(r"^\s*(?:Collecting|Downloading|Using cached) ", re.MULTILINE)),
+    ("configuring", re.compile(r"^\s*-- ", re.MULTILINE)),
+    ("compiling", re.compile(r"^\s*\[ *(?P<percent>\d+)%\] ", re.MULTILINE)),
     (
         "packing the wheel",
         re.compile(r"^\s*(?:running install_lib|Created wheel for|creating '.*\.whl')", re.MULTILINE),
     ),
-    ("compiling", re.compile(r"^\s*\[ *(?P<percent>\d+)%\] ", re.MULTILINE)),
-    ("configuring", re.compile(r"^\s*-- ", re.MULTILINE)),
-    ("fetching the sources", re.compile(r"^\s*(?:Collecting|Downloading|Using cached) ", re.MULTILINE)),
 )
-"""By the lines that pip and CMake write in each, the last phase first."""
+"""In their order, each by lines that pip and CMake write in it."""
 
 
-def describe_phase(log: str) -> str:
-    """What a build does, by the end of its log: ``compiling, 34 %`` (pure)."""
-    for phase, pattern in PHASES:
-        if matches := list(pattern.finditer(log)):
-            percent = matches[-1].groupdict().get("percent")
-            return f"{phase}, {percent} %" if percent else phase
-    return "starting"
+@dataclass
+class BuildLog:
+    """How far a build is, by what it has written so far."""
+
+    phase: int = -1
+    percent: str | None = None
+    _line: str = ""
+
+    def read(self, text: str) -> None:
+        """Take what the build has written since. Lines of an earlier phase change nothing."""
+        complete, _, self._line = (self._line + text).rpartition("\n")
+        for number, (_, pattern) in enumerate(PHASES):
+            matches = list(pattern.finditer(complete)) if number >= self.phase else []
+            if matches:
+                self.phase, self.percent = number, matches[-1].groupdict().get("percent")
+
+    def __str__(self) -> str:
+        if self.phase < 0:
+            return "starting"
+        name = PHASES[self.phase][0]
+        return name if self.percent is None else f"{name}, {self.percent} %"
 
 
 def run_logged(
@@ -56,28 +70,25 @@ def run_logged(
     """
     began = shown_at = clock()
     live, shown = out.isatty(), ""
-    start = log.stat().st_size if log.exists() else 0
+    written = BuildLog()
     with (
         log.open("a") as output,
+        log.open(errors="replace") as reader,
         subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT) as process,
     ):
+        reader.seek(0, os.SEEK_END)
         while process.poll() is None:
             try:
                 process.wait(LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
+                written.read(reader.read())
                 now = clock()
                 if live or now - shown_at >= PIPED_EVERY_S:
-                    shown, shown_at = f"{title}: {describe_phase(_tail(log, start))}, {_elapsed(now - began)}", now
+                    shown, shown_at = f"{title}: {written}, {_elapsed(now - began)}", now
                     print(f"\r\x1b[K{shown}" if live else shown, end="" if live else "\n", file=out, flush=True)
     if live and shown:
         print("\r\x1b[K", end="", file=out, flush=True)
     return process.returncode
-
-
-def _tail(log: Path, start: int) -> str:
-    with log.open("rb") as file:
-        file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-        return file.read().decode(errors="replace")
 
 
 def _elapsed(time_s: float) -> str:

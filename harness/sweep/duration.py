@@ -45,8 +45,9 @@ class SweepDuration(FrozenModel):
             return f"unknown, about {amount:.0f} {unit} by the windows alone"
         value, unit = _unit(self.seconds)
         scale = value / self.seconds if self.seconds else 1.0
-        low, high = _rounded(self.low_s * scale), _rounded(self.high_s * scale)
-        return f"about {_rounded(value)} {unit}" + (f" ({low}–{high})" if low != high else "")
+        digits = 1 if value < 3 and unit != "s" else 0
+        mean, low, high = (f"{part:.{digits}f}" for part in (value, self.low_s * scale, self.high_s * scale))
+        return f"about {mean} {unit}" + (f" ({low}–{high})" if low != high else "")
 
     def explanation(self) -> str:
         """Where it is from: ``from 18 trials on this machine``; why it is unknown."""
@@ -131,10 +132,6 @@ def _unit(time_s: float) -> tuple[float, str]:
         if time_s >= 1.5 * seconds:
             return time_s / seconds, unit
     return time_s, "s"
-
-
-def _rounded(value: float) -> str:
-    return f"{value:.1f}" if value < 3 and value != round(value) else f"{value:.0f}"
 
 
 def predict_by_store(plan: Plan, store_url: str) -> SweepDuration:

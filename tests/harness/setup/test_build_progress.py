@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from harness.setup.build_progress import describe_phase, run_logged
+from harness.setup.build_progress import BuildLog, run_logged
 
 FETCHING = "Collecting horovod==0.28.1\n  Downloading horovod-0.28.1.tar.gz (3.5 MB)\n"
 CONFIGURING = (
@@ -48,11 +48,16 @@ class Screen(StringIO):
         (FETCHING, "fetching the sources"),
         (CONFIGURING, "configuring"),
         (COMPILING, "compiling, 34 %"),
+        (f"{COMPILING}  a.cc:3: warning: unused\n  -- Installing: x\n  [ 40", "compiling, 34 %"),
         (PACKING, "packing the wheel"),
     ],
 )
-def test_the_phase_is_that_of_the_last_lines(log, phase):
-    assert describe_phase(log) == phase
+@pytest.mark.parametrize("piece", [1, 7, 10_000])
+def test_the_phase_is_the_furthest_that_was_written_of(log, phase, piece):
+    build = BuildLog()
+    for start in range(0, len(log), piece):
+        build.read(log[start : start + piece])
+    assert str(build) == phase
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -64,6 +64,8 @@ def test_trials_of_another_site_say_nothing():
     ("seconds", "low_s", "high_s", "text"),
     [
         (180.0, 120.0, 300.0, "about 3 min (2–5)"),
+        (218.0, 177.0, 240.0, "about 4 min (3–4)"),
+        (120.0, 60.0, 140.0, "about 2.0 min (1.0–2.3)"),
         (42.3, 39.8, 55.1, "about 42 s (40–55)"),
         (5400.0, 4000.0, 9000.0, "about 1.5 h (1.1–2.5)"),
         (3.02, 3.01, 3.04, "about 3 s"),
