@@ -155,13 +155,14 @@ def _read(path: Path, *, required: bool) -> Configuration:
     return Configuration(path.absolute(), text, prefix, tables, common)
 
 
-def check_commands(configuration: Configuration, commands: Collection[str]) -> None:
-    """Raise :class:`UsageError` for a key that is no table of a command."""
-    for name, table in configuration.tables.items():
-        where = configuration.place(name)
+def check_commands(configuration: Configuration, commands: Collection[str], group: str | None = None) -> None:
+    """Raise :class:`UsageError` for a key that is no table of a command: of one of the top, or of one of a group."""
+    tables, above = (configuration.tables, ()) if group is None else (configuration.tables.get(group, {}), (group,))
+    for name, table in tables.items():
+        where = configuration.place(*above, name)
         if name not in commands:
-            known = suggest_name(name, [*commands, *Common.model_fields])
+            known = suggest_name(name, [*commands, *(Common.model_fields if group is None else ())])
             raise UsageError(f"{where}: unknown key '{one_line(name, MAX_SHOWN_LENGTH)}'{known}")
         if not isinstance(table, dict):
-            header = ".".join((*configuration.prefix, name))
+            header = ".".join((*configuration.prefix, *above, name))
             raise UsageError(f"{where}: {name} is the name of a command, whose options are keys of a table [{header}]")

@@ -78,6 +78,8 @@ def _options_of(name: str, configuration: Configuration) -> Iterator[EffectiveOp
     from harness.cli.app import load_command
 
     loaded = load_command(name)
+    if (inner := getattr(loaded, "commands", None)) is not None:
+        check_commands(configuration, inner, name)
     for path, command in _commands(name, loaded):
         configured = configured_values(path, command.params, configuration)
         for parameter in command.params:
@@ -118,7 +120,11 @@ def _lines(path: str | None, configuration: Configuration, options: Sequence[Eff
         yield f"plugin: {file}"
     for suite in sorted(configuration.suites):
         yield f"suite: {suite}"
+    if configuration.store is not None:
+        yield f"store: {mask_argument(configuration.store)} ({configuration.place('store')})"
     for option in options:
+        if option.option == "store" and option.place == configuration.place("store"):
+            continue
         origin = option.place if option.place is not None else "default"
         value = "–" if option.value is None else option.value
         yield f"{option.command}: {option.option} = {value} ({origin})"

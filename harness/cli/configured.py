@@ -141,6 +141,8 @@ class ConfiguredCommand(TyperCommand):
         configuration, given, resumed = find_configuration(), list(args), "--resume" in args
         if parent is not None:
             check_commands(configuration, parent.find_root().command.commands)
+            if group := _group_of(parent):
+                check_commands(configuration, parent.command.commands, group)
         values = configured_values(name, self.params, configuration)
         if resumed:
             values = {name: value for name, value in values.items() if name in RESUMED}

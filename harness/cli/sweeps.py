@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from harness.cli.completion import complete_sweeps
 from harness.cli.output import (
     JsonOption,
     StoreOption,
@@ -64,7 +65,12 @@ EXAMPLES = {
 }
 
 SweepArgument = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="An id, `latest`, `latest~1`, a tag, or the start of an id.")
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        autocompletion=complete_sweeps,
+        help="An id, `latest`, `latest~1`, a tag, or the start of an id.",
+    ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 UnfinishedOption = Annotated[
@@ -104,8 +110,12 @@ def show(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="The sweep to compare with.")],
-    other: Annotated[str, typer.Argument(metavar="B", help="The sweep that may have changed.")],
+    first: Annotated[
+        str, typer.Argument(metavar="A", autocompletion=complete_sweeps, help="The sweep to compare with.")
+    ],
+    other: Annotated[
+        str, typer.Argument(metavar="B", autocompletion=complete_sweeps, help="The sweep that may have changed.")
+    ],
     store: StoreOption = DEFAULT_STORE,
     markdown: Annotated[
         Path | None,
@@ -177,7 +187,9 @@ def rename(
 
 
 def delete(
-    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP ...", help="As in `sweeps show`.")],
+    sweeps: Annotated[
+        list[str], typer.Argument(metavar="SWEEP ...", autocompletion=complete_sweeps, help="As in `sweeps show`.")
+    ],
     store: StoreOption = DEFAULT_STORE,
     yes: YesOption = False,
     unfinished: UnfinishedOption = False,

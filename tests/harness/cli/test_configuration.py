@@ -125,6 +125,7 @@ WRONG = [
     ("[sweep]\nprecision = 'very'\n", "scaling.toml:2: --precision very: expected a share"),
     ("[sweep]\nbackends = ['ddp', 'ddp']\n", "scaling.toml:2: --backends: "),
     ("plugins = 'a.py'\n", "scaling.toml:1: plugins: input should be a valid tuple"),
+    ("[sweeps.lst]\n", "scaling.toml:1: unknown key 'lst'; did you mean 'list'?"),
     ("[suites.quick]\nranks = [1]\n", "scaling.toml:1: a suite 'quick' ships with the project; rename yours"),
     ("[sweep]\nranks = [\n", "scaling.toml: "),
 ]
@@ -133,7 +134,7 @@ WRONG = [
 @pytest.mark.parametrize(("text", "message"), WRONG)
 def test_what_is_wrong_is_one_line_with_file_and_line_and_exit_2(project, capfd, text, message):
     write(project, text)
-    assert main(["sweep", "--dry-run"]) == 2
+    assert main(["sweeps", "list"] if "sweeps" in text else ["sweep", "--dry-run"]) == 2
     error = capfd.readouterr().err
     assert error.startswith(f"error: {project}/{message}"), error
     assert error.count("\n") == 1
@@ -196,6 +197,8 @@ def test_paths_are_relative_to_the_file(project, monkeypatch, capfd):
     monkeypatch.chdir(project / "inner")
     assert main(["report"]) == 2
     assert f"store {project}/none.sqlite: no such file" in capfd.readouterr().err
+    assert main(["sweeps", "list"]) == 2
+    assert f"store {project}/none.sqlite: no such file" in capfd.readouterr().err
     monkeypatch.setenv("SCALING_STORE", "other.sqlite")
     assert main(["report"]) == 2
     assert "store other.sqlite: no such file" in capfd.readouterr().err
@@ -224,9 +227,10 @@ def test_config_shows_each_value_and_where_it_is_from(project, monkeypatch, capf
 
 
 def test_config_checks_the_whole_file(project, capfd):
-    write(project, "[suites.mine]\nbackend = ['ddp']\n")
-    assert main(["config"]) == 2
-    assert "scaling.toml:2: " in capfd.readouterr().err
+    for text in ("[suites.mine]\nbackend = ['ddp']\n", "[sweeps]\nlst = 1\n", "[fit]\nmodle = 'usl'\n"):
+        write(project, text)
+        assert main(["config"]) == 2
+        assert "scaling.toml:2: " in capfd.readouterr().err
 
 
 def test_a_check_that_is_configured_to_run_pairs_runs_from_a_copy(project):
