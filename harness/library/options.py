@@ -58,6 +58,11 @@ class SweepOptions(TypedDict, total=False):
     metric: str
     metric_scope: str
     plugin: Files
+    price_per_hour: float | str
+    """An amount, or a text with currency and basis (``"2.50 USD/gpu"``)."""
+    co2: float
+    """Grams of CO₂ a kilowatt-hour."""
+    target: float
     site: str
     title: str
     note: str

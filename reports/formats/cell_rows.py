@@ -112,6 +112,10 @@ class CellRow(FrozenModel):
         float | None, Column("Cost of a trial, where the site bills its trials.", "unit of the given price")
     ]
     unknown: Annotated[dict[str, str], Column("The reason why a measured value is missing, by its column.")]
+    readings: Annotated[
+        dict[str, float], Column("All further readings that are known, over the trials, by name.", "`reading_units`")
+    ]
+    reading_units: Annotated[dict[str, str], Column("The units of the readings, by name.")]
 
 
 def cell_rows(sweep: str, cells: Sequence[Cell]) -> Iterator[CellRow]:
@@ -122,6 +126,7 @@ def cell_rows(sweep: str, cells: Sequence[Cell]) -> Iterator[CellRow]:
 def _row(sweep: str, cell: Cell) -> CellRow:
     case, proof = cell.case, cell.same_work
     measured, reasons = _measured(cell)
+    readings = {one.name: one.estimate for one in (*cell.readings, *cell.usage) if one.estimate is not None}
     return CellRow(
         sweep=sweep,
         case=case.key,
@@ -146,6 +151,8 @@ def _row(sweep: str, cell: Cell) -> CellRow:
         same_work_tolerance=proof.tolerance if proof else None,
         **measured,
         unknown={name: reasons[name] for name, value in measured.items() if value is None},
+        readings={name: found.value for name, found in readings.items()},
+        reading_units={name: found.unit for name, found in readings.items()},
     )
 
 

@@ -119,6 +119,11 @@ def test_a_frame_of_cells_has_what_the_json_document_has(old, capsys, tmp_path):
             for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high")):
                 value = row[column + suffix]
                 assert (None if value is pandas.NA else value) == cell[name][end]
+        assert json.loads(row["readings"] or "{}") == {
+            name: found["value"]
+            for name, found in {**cell["readings"], **cell["usage"]}.items()
+            if found is not None and found["value"] is not None
+        }
         if parts := cell["decomposition"]:
             assert row["exposed_s"] == parts["parts_s"]["exposed"]["value"]
             assert row["parallel_efficiency"] == parts["parallel_efficiency"]["value"]
