@@ -29,7 +29,7 @@ from harness.check.micro_benchmarks import MicroRun
 from harness.check.night_files import MICRO_FOLDER, clear_folder, night_output
 from harness.errors import EXIT_OK, EXIT_TRIALS_FAILED, EXIT_USAGE, HarnessError, OutputError, UsageError
 from harness.output_files import locked_folder, write_output
-from harness.planning.suite import read_suite, suite_names
+from harness.planning.suite import read_suite, shipped_suites
 from harness.store import STORE_VARIABLE
 from harness.store.location import store_label, store_path
 from harness.store.opening import check_store, open_store
@@ -66,7 +66,7 @@ class NightlyOptions:
     @property
     def measures_micro(self) -> bool:
         """Whether the micro-benchmarks are run."""
-        return self.suite in suite_names() if self.micro is None else self.micro
+        return self.suite in shipped_suites() if self.micro is None else self.micro
 
     @property
     def setup_options(self) -> tuple[str, ...]:

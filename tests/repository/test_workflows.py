@@ -6,18 +6,21 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.sweep.plan import SuiteRequest, plan_sweep
 from tests.support.command_lines import GITLAB, WrongCommand, check_commands, commands, shell_lines, workflow_steps
 from tests.support.gh import install
 from tests.support.paths import ROOT
 
 GITHUB = ROOT / ".github"
-WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+WORKFLOWS = [*sorted((GITHUB / "workflows").glob("*.yml")), *sorted(GITLAB.parent.glob("github-*.yml"))]
+"""This project's own, and the templates for users' repositories."""
 FORMS = sorted(path for path in (GITHUB / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
 assert WORKFLOWS
 assert FORMS
@@ -188,3 +191,28 @@ def test_a_release_carries_the_version_of_its_tag(shell, tag, accepted):
     else:
         with pytest.raises(subprocess.CalledProcessError):
             run(step("release.yml", "Compare the tag with the version"), TAG=tag)
+
+
+# Templates for users' repositories
+
+
+def test_the_template_of_a_configuration_is_one(tmp_path, monkeypatch):
+    shutil.copy(GITLAB.parent / "scaling.toml", tmp_path)
+    (tmp_path / "train.py").write_text("pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCALING_CONFIG", str(tmp_path / "scaling.toml"))
+    planned = plan_sweep(SuiteRequest("training"))
+    cases = [*planned.plan.cases, *(skip.case for skip in planned.plan.skips)]
+    assert [(case.program.name, case.backend, case.ranks) for case in cases] == [
+        ("train.py", "torchrun", 1),
+        ("train.py", "torchrun", 2),
+    ]
+
+
+def test_templates_install_one_version_which_is_this_one():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    required = [
+        re.findall(r"SCALING_HARNESS: (\S+)", path.read_text())
+        for path in (GITLAB, *GITLAB.parent.glob("github-*.yml"))
+    ]
+    assert required == [[f"scaling-harness=={version}"]] * 3
