@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -21,6 +22,9 @@ INTERVAL_SHARE = 2
 TARGET_TICKS = 6
 MIN_TICKS = 3
 SI_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-6, "µ"), (1e-9, "n"))
+SMALL_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+UNIT_PATTERN = re.compile(r"\(([^()]+)\)$")
+"""The unit at the end of an axis's title."""
 TIME_UNITS = ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns"))
 
 
@@ -94,13 +98,35 @@ def _value_labels(figure: Figure, values: Sequence[float]) -> list[str]:
     """The labels of an axis of values: shares, times, or numbers, on a linear axis all with one prefix or unit."""
     if figure.percent:
         return [percent_label(value) for value in values]
-    scale_of = _time_unit if figure.seconds else _prefix
     largest = max(map(abs, values), default=0.0)
+    if (scale := _unit_scale(figure, largest)) is not None:
+        return [f"{value / scale[0]:.6g}" for value in values]
+    scale_of = _time_unit if figure.seconds else _prefix
     labels = []
     for value in values:
         factor, unit = scale_of(value if figure.log_y else largest)
         labels.append(f"{value / factor:.6g}{unit}" if value else "0")
     return labels
+
+
+def value_title(figure: Figure) -> str:
+    """The title of the axis of values, with the prefix of its unit: ``energy (µJ/sample)`` for J/sample."""
+    largest = max((abs(tick) for tick, _ in y_axis(figure).ticks), default=0.0)
+    scale = _unit_scale(figure, largest)
+    return figure.y_title if scale is None else UNIT_PATTERN.sub(f"({scale[1]})", figure.y_title)
+
+
+def _unit_scale(figure: Figure, largest: float) -> tuple[float, str] | None:
+    """What the labels of a linear axis are divided by, and the unit with that prefix; ``None`` where its unit takes
+    no prefix: the numbers then have one."""
+    unit = UNIT_PATTERN.search(figure.y_title)
+    if figure.log_y or figure.percent or figure.seconds or unit is None:
+        return None
+    symbol = unit[1].partition("/")[0]
+    if symbol not in formatting.PREFIXED_UNITS or largest == 0:
+        return None
+    factor, prefix = _prefix(largest) if largest >= 1 else _reached(largest, SMALL_PREFIXES)
+    return factor, f"{prefix}{unit[1]}"
 
 
 def _prefix(value: float) -> tuple[float, str]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 
 from reports.analysis import formatting
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series
-from reports.page.figure_axes import value_label
+from reports.page.figure_axes import UNIT_PATTERN, value_label
 
 LINE_CHARACTERS = 24
 """So that a tooltip is inside of a figure on a phone, wherever its point is."""
-UNIT_PATTERN = re.compile(r"\(([^()]+)\)$")
-"""The unit at the end of an axis's title."""
 
 
 def hover_text(figure: Figure, series: Series, at: int) -> list[str]:
@@ -38,11 +35,9 @@ def value_text(figure: Figure, value: float, low: float | None, high: float | No
     """``13.8k (12.8k–14.9k) samples/s``, ``71 % (68–74 %)``, ``12.4 ms (12.0 ms–12.9 ms)``"""
     if not math.isfinite(value):
         return "unknown"
-    if figure.seconds:
-        ends = "" if low is None or high is None else f" ({formatting.duration(low)}–{formatting.duration(high)})"
-        return f"{formatting.duration(value)}{ends}"
     unit = UNIT_PATTERN.search(figure.y_title)
-    estimate = Estimate(value=value, low=low, high=high, n=1, unit=unit[1] if unit else "1")
+    name = "s" if figure.seconds else unit[1] if unit else "1"
+    estimate = Estimate(value=value, low=low, high=high, n=1, unit=name)
     return formatting.percent(estimate) if figure.percent else formatting.estimate(estimate)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from reports.page.elements import Figure
-from reports.page.figure_axes import Axis
+from reports.page.figure_axes import Axis, value_title
 from reports.page.layout import BOTTOM, RIGHT, FigureLayout
 from reports.page.palette import NEUTRAL_COLOUR
 from reports.page.plotly_traces import figure_traces, literal, rounded
@@ -27,7 +27,7 @@ def plotly_figure(figure: Figure) -> dict[str, Any]:
 
 def axis_titles(figure: Figure) -> tuple[str, str]:
     """The titles of the horizontal and of the vertical axis."""
-    titles = figure.x_title, figure.y_title
+    titles = figure.x_title, value_title(figure)
     return titles[::-1] if FigureLayout(figure).rows else titles
 
 

@@ -24,7 +24,7 @@ def energy_section(groups: Sequence[CellGroup], styles: Mapping[str, SeriesStyle
         figure
         for number, group in enumerate(groups)
         for name in ENERGY_READINGS
-        if (figure := _energy_figure(f"energy{number}", name, group, styles)) is not None
+        for figure in _energy_figures(f"energy{number}", name, group, styles)
     )
     cells = [cell for group in groups for cell in group.cells if cell.throughput is not None]
     header = ("cell", "devices", "energy (95 %)", "trials", "error: ends", "error: phase")
@@ -43,14 +43,24 @@ def _energy_of(name: str, cell: Cell) -> Estimate | None:
     return next((reading.estimate for reading in cell.usage if reading.name == name), None)
 
 
-def _energy_figure(key: str, name: str, group: CellGroup, styles: Mapping[str, SeriesStyle]) -> Figure | None:
-    cells = group.cells
-    estimate_of = partial(_energy_of, name)
-    series, rows = series_by_ranks(cells, styles, estimate_of, formatting.estimate)
-    known = [(cell, value) for cell in cells if (value := estimate_of(cell)) is not None]
-    if not known:
-        return None
-    unit = known[0][1].unit
+def _energy_figures(key: str, name: str, group: CellGroup, styles: Mapping[str, SeriesStyle]) -> Iterator[Figure]:
+    """One figure for each unit: joules per sample and per step don't share an axis."""
+    known = [(cell, value) for cell in group.cells if (value := _energy_of(name, cell)) is not None]
+    for number, unit in enumerate(dict.fromkeys(value.unit for _, value in known)):
+        of_unit = [entry for entry in known if entry[1].unit == unit]
+        yield _energy_figure(f"{key}-{number}" if number else key, name, unit, of_unit, group, styles)
+
+
+def _energy_figure(
+    key: str,
+    name: str,
+    unit: str,
+    known: Sequence[tuple[Cell, Estimate]],
+    group: CellGroup,
+    styles: Mapping[str, SeriesStyle],
+) -> Figure:
+    cells = [cell for cell, _ in known]
+    series, rows = series_by_ranks(cells, styles, partial(_energy_of, name), formatting.estimate)
     least, value = min(known, key=lambda entry: entry[1].value)
     where = least.labels.backend_at_ranks
     caption = f"The lowest: {formatting.estimate(value)}, {where}."

@@ -21,13 +21,14 @@ ROOF_MARGIN = 3.0
 
 
 def roofline_table(cells: Sequence[Cell]) -> Table:
-    """One row for each training cell, with the reason where its roofline is unknown."""
-    rows = []
+    """One row for each training cell whose roofline is known, then one for each reason why others are unknown."""
+    rows: list[tuple[str, ...]] = []
+    titles_by_reason: dict[str, list[str]] = {}
     for cell in cells:
         roofline = cell.roofline
         if roofline is None:
             if cell.throughput is not None and cell.roofline_reason != NO_MODEL:
-                rows.append((cell.labels.title, f"unknown: {cell.roofline_reason}", *("–",) * 11))
+                titles_by_reason.setdefault(cell.roofline_reason or "unknown", []).append(cell.labels.title)
             continue
         rows.append(
             (
@@ -46,6 +47,9 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
                 _utilization(roofline.reached_share),
             )
         )
+    for reason, titles in titles_by_reason.items():
+        which = titles[0] if len(titles) == 1 else f"{len(titles)} cells"
+        rows.append((which, f"unknown: {reason}", *("–",) * 11))
     header = (
         "cell",
         "MFU (95 %)",

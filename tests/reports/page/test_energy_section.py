@@ -6,6 +6,7 @@ import pytest
 
 from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from reports.analysis.cells import make_cells
+from reports.page.figure_axes import value_title, y_axis
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
 
@@ -57,6 +58,24 @@ def test_joules_a_sample_are_drawn_over_ranks():
     assert "The lowest: 5.00 J/sample, ddp/gloo at 1 rank" in cpu.caption
     assert len(section.tables[0].rows) == 4
     assert all("energy" not in name for name in page_of_trials(trials).table("Usage of ranks").header)
+
+
+def test_the_axis_names_one_unit_with_its_prefix():
+    trials = [sampled(make_case(ranks=ranks), watts=2e-3 * ranks) for ranks in (1, 2)]
+    (figure,) = energy(page_of_trials(trials)).figures
+    assert value_title(figure) == "energy (µJ/sample)"
+    assert [name for _, name in y_axis(figure).ticks][:3] == ["0", "100", "200"]
+    assert figure.y_title == "energy (J/sample)"
+
+
+def test_energies_of_two_units_have_an_axis_each():
+    steps = sampled(make_case(ranks=2), watts=40.0)
+    steps = steps.model_copy(
+        update={"ranks": tuple(rank.model_copy(update={"unit": "tokens"}) for rank in steps.ranks)}
+    )
+    figures = energy(page_of_trials([sampled(make_case(ranks=1), watts=40.0), steps])).figures
+    assert [figure.y_title for figure in figures] == ["energy (J/sample)", "energy (J/token)"]
+    assert [len(figure.series) for figure in figures] == [1, 1]
 
 
 def test_an_unknown_energy_is_one_row_with_its_reason_and_no_figure():
