@@ -14,7 +14,7 @@ from reports.page.figure_axes import ideal_line
 from reports.page.hover import hover_text
 from reports.page.layout import FigureLayout
 from reports.page.palette import IDEAL_DASH, NEUTRAL_COLOUR, SeriesStyle
-from reports.page.spans import Span, spans
+from reports.page.spans import Span, spans, thinned
 from reports.page.styles import (
     BAR_OPACITY,
     HOLLOW_OPACITY,
@@ -29,6 +29,8 @@ LONG_HOVER_TEXT = "%{fullData.name}<br>%{y:.3~s} at %{x:.4~r}<extra></extra>"
 """Of curves of many points, for which texts would take much of the page."""
 LONG_HOVER_PERCENT = "%{fullData.name}<br>%{y:.0%} at %{x:.4~r}<extra></extra>"
 
+MAX_BAND_POINTS = 250
+"""Of one side of a band: more than two in three pixels can't be seen, and slow a browser down."""
 Trace = dict[str, Any]
 
 
@@ -151,6 +153,7 @@ def _caps(own: Sequence[Span], style: SeriesStyle) -> Iterator[Trace]:
 
 def _band(own: Sequence[Span], style: SeriesStyle) -> Iterator[Trace]:
     """A filled outline between the ends of a curve's intervals."""
+    own = thinned(own, MAX_BAND_POINTS)
     if len(own) > 1:
         yield {
             "type": "scatter",

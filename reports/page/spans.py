@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from reports.page.elements import Figure, Series
@@ -25,6 +27,22 @@ def spans(series: Series, axis: Axis) -> list[Span]:
         Span(x, max(low, axis.low), min(high, axis.high), low < axis.low, high > axis.high)
         for x, low, high in zip(series.x, series.low, series.high, strict=True)
         if low is not None and high is not None
+    ]
+
+
+def thinned(own: Sequence[Span], most: int) -> list[Span]:
+    """At most so many intervals: each stands for neighbours, from the lowest to the highest of their ends."""
+    each = max(1, math.ceil(len(own) / most))
+    groups = [own[first : first + each] for first in range(0, len(own), each)]
+    return [
+        Span(
+            group[len(group) // 2].x,
+            min(span.low for span in group),
+            max(span.high for span in group),
+            any(span.below for span in group),
+            any(span.above for span in group),
+        )
+        for group in groups
     ]
 
 

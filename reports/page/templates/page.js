@@ -4,11 +4,16 @@
   root.classList.add("js");
   root.dataset.drawn = 0;
 
+  const decode = Uint8Array.fromBase64 ? text => Uint8Array.fromBase64(text) : text => {
+    const decoded = atob(text);
+    const bytes = new Uint8Array(decoded.length);
+    for (let at = 0; at < decoded.length; at++) bytes[at] = decoded.charCodeAt(at);
+    return bytes;
+  };
+
   // Packed data is gzipped and base64-encoded.
   async function unpack(id) {
-    const text = atob(document.getElementById(id).textContent);
-    const bytes = new Uint8Array(text.length);
-    for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+    const bytes = decode(document.getElementById(id).textContent);
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
 
