@@ -72,7 +72,10 @@ def commands_page() -> str:
     context = group.make_context("python -m harness", ["list"], resilient_parsing=True)
     sections = ["# Commands", group.help or ""]
     for name in group.list_commands(context):
-        sections += command_section(name, group.get_command(context, name), context)
+        command = group.get_command(context, name)
+        sections += command_section(name, command, context)
+        for part, function in getattr(command, "commands", {}).items():
+            sections += command_section(f"{name} {part}", function, context)
     return "\n\n".join(sections) + "\n"
 
 

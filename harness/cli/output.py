@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPED_WIDTH = 110
+SWEEP_NAMES = "An id, `latest`, `latest~1`, a tag, or the start of an id"
+"""What names a sweep, in the help of commands."""
 configured_words: ContextVar[tuple[str, ...]] = ContextVar("configured_words", default=())
 """The options of this command that are from the user's configuration, as words of a command line."""
 log = logging.getLogger("scaling_harness")

@@ -10,6 +10,7 @@ import typer
 from bench.host.paths import from_home
 from harness.cli.completion import complete_sweeps
 from harness.cli.output import (
+    SWEEP_NAMES,
     JsonOption,
     MarkdownOption,
     StoreOption,
@@ -39,7 +40,7 @@ EXAMPLES = {
 def report(
     sweeps: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SWEEP", autocompletion=complete_sweeps, help="Ids; default: the latest."),
+        typer.Argument(metavar="SWEEP", autocompletion=complete_sweeps, help=f"{SWEEP_NAMES}; default: the latest."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     out: Annotated[

@@ -10,6 +10,7 @@ import typer
 from bench.host.paths import from_home
 from harness.cli.completion import complete_sweeps
 from harness.cli.output import (
+    SWEEP_NAMES,
     JsonOption,
     PluginOption,
     StoreOption,
@@ -50,7 +51,9 @@ EXAMPLES = {
 def export(
     sweeps: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SWEEP ...", autocompletion=complete_sweeps, help="Ids; default: the latest."),
+        typer.Argument(
+            metavar="SWEEP ...", autocompletion=complete_sweeps, help=f"{SWEEP_NAMES}; default: the latest."
+        ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     format_name: Annotated[

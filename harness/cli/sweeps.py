@@ -12,6 +12,7 @@ import typer
 
 from harness.cli.completion import complete_sweeps
 from harness.cli.output import (
+    SWEEP_NAMES,
     JsonOption,
     StoreOption,
     VerbosityOption,
@@ -64,14 +65,7 @@ EXAMPLES = {
     ),
 }
 
-SweepArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="SWEEP",
-        autocompletion=complete_sweeps,
-        help="An id, `latest`, `latest~1`, a tag, or the start of an id.",
-    ),
-]
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", autocompletion=complete_sweeps, help=f"{SWEEP_NAMES}.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 UnfinishedOption = Annotated[
     bool, typer.Option("--unfinished", help="Also what has not ended on another machine, where it may still run.")
@@ -188,7 +182,7 @@ def rename(
 
 def delete(
     sweeps: Annotated[
-        list[str], typer.Argument(metavar="SWEEP ...", autocompletion=complete_sweeps, help="As in `sweeps show`.")
+        list[str], typer.Argument(metavar="SWEEP ...", autocompletion=complete_sweeps, help=f"{SWEEP_NAMES}.")
     ],
     store: StoreOption = DEFAULT_STORE,
     yes: YesOption = False,
