@@ -16,7 +16,8 @@ from harness.cli.output import (
     JsonOption,
     StoreOption,
     VerbosityOption,
-    output_path,
+    check_printed,
+    output_or_stdout,
     print_output,
     report_lost_outputs,
     stderr_console,
@@ -113,7 +114,11 @@ def compare(
     store: StoreOption = DEFAULT_STORE,
     markdown: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.md", parser=output_path("--markdown"), help="Write the table as Markdown too."),
+        typer.Option(
+            metavar="FILE.md|-",
+            parser=output_or_stdout("--markdown"),
+            help="The table as Markdown, for a pull request; `-`: on standard output, and nothing else.",
+        ),
     ] = None,
     as_json: JsonOption = False,
     verbosity: VerbosityOption = None,
@@ -124,6 +129,7 @@ def compare(
     """
     from harness.publish import comparison
 
+    check_printed(markdown, as_json=as_json)
     result = comparison.compare_stored(first, other, store, markdown)
     return report_lost_outputs(result.problems, print_output(result, as_json=as_json))
 

@@ -154,28 +154,31 @@ def compare_stored(first: str, other: str, store_url: str, markdown: Path | None
         first: What names the sweep to compare with.
         other: What names the one that may have changed.
         store_url: The store.
-        markdown: A file for the table; ``None``: none.
+        markdown: A file for the table, or ``-`` for standard output; ``None``: none.
 
     Raises:
         OutputError: The file can't be written.
         StoreError: The store can't be read, or a name means none of its sweeps, or several.
         UsageError: Both are the same sweep.
     """
-    output = None if markdown is None else OutputFile("--markdown", markdown, comparison_text.SIGNATURE)
+    printed = markdown == Path("-")
+    output = None if markdown is None or printed else OutputFile("--markdown", markdown, comparison_text.SIGNATURE)
     if output is not None:
         check_outputs([output], store_path(store_url))
     with closing(open_store(store_url, create=False)) as store:
         before, after = _load_sweeps(_different_sweeps((first, other), store), store)
     comparison = compare(before.label, before.cells, after.label, after.cells)
+    text = comparison_text.markdown(
+        [(side.label, side.info.id, side.info.shown_title) for side in (before, after)], comparison
+    )
     problems = []
     if output is not None:
-        named = [(side.label, side.info.id, side.info.shown_title) for side in (before, after)]
         try:
-            write_output(output, comparison_text.markdown(named, comparison))
+            write_output(output, text)
         except OutputError as problem:
             problems.append(str(problem))
     sweeps = {side.label: side.info.id for side in (before, after)}
-    return ComparisonResult(sweeps, (comparison,), None, tuple(problems))
+    return ComparisonResult(sweeps, (comparison,), None, tuple(problems), text if printed else None)
 
 
 def _different_sweeps(sweep_names: Sequence[str], store: Store) -> list[SweepInfo]:

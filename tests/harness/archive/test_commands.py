@@ -118,6 +118,7 @@ def test_two_sweeps_are_compared_cell_by_cell(run, tmp_path):
     assert text.startswith("<!-- scaling-harness comparison -->\n## B against A\n")
     assert text.count("statistically tied") >= 2
     assert re.search(r"\| synthetic · ddp/gloo · 4 ranks · strong \| .*slower.* \| slower \|", text)
+    assert run("compare", OLD, "latest", "--markdown", "-")[1] == text
     shown = run("compare", OLD, "latest")[1]
     assert "statistically tied" in shown
     assert "2.50× slower" in shown
