@@ -163,7 +163,9 @@ def cell_metrics(cell: Cell) -> Iterator[Metric]:
     elif cell.decomposition_reason is not None:
         yield _metric("step_exposed", "part of a step: exposed", None, "s", cell.decomposition_reason)
     for reading in (*cell.usage, *cell.readings):
-        yield _metric(reading.name, reading.name.replace("_", " "), reading.estimate, reason=reading.reason)
+        yield _metric(
+            reading.name, one_line(reading.name.replace("_", " "), MAX_REASON), reading.estimate, reason=reading.reason
+        )
     for message in cell.messages:
         size = {MESSAGE: str(message.message_bytes)}
         yield _metric("message", "one collective operation", message.time_s, labels=size)

@@ -25,6 +25,8 @@ SINGULAR = {"s": "second", "B": "byte", "GB": "byte"}
 """The word for each symbol below a fraction."""
 FACTORS = {"%": 0.01, "s/GB": 1e-9}
 """By what a value of such a unit is multiplied."""
+MAX_NAME = 80
+"""Characters of a quantity, and of a unit."""
 RATIOS = re.compile(
     r"speedup|efficiency|\w+_efficiency|load_balance|goodput|watching|\w+_(share|utilization|activity|capped)"
 )
@@ -64,4 +66,4 @@ def metric_name(name: str, suffix: str) -> str:
 
 def as_name(text: str) -> str:
     """Any text as a part of a name: other characters than letters, digits and ``_`` are ``_`` (pure)."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:MAX_NAME].rstrip("_") or "unnamed"

@@ -42,6 +42,7 @@ STATUS = {"ok": "FINISHED", "skipped": "KILLED"}
 """MLflow's word for an outcome; all others are ``FAILED``."""
 MAX_TEXT = 500
 """Characters of a parameter's or a tag's value, in older servers."""
+MAX_KEY = 250
 MAX_PARAMS, MAX_METRICS, PAGE_RUNS = 100, 500, 1000
 """How many one request takes."""
 PAGE = "report.html"
@@ -76,7 +77,7 @@ def write(sweeps: Iterable[SweepRecord], place: str) -> Tracked:
             for changed in _write_sweep(client, experiment, sweep):
                 written, unchanged = written + changed, unchanged + (not changed)
     except (MlflowException, SQLAlchemyError) as problem:
-        raise CannotExport(f"{one_line(str(problem), MAX_TEXT)}; name another tracking URI with --out") from None
+        raise CannotExport(f"MLflow: {one_line(str(problem), MAX_TEXT)}; check the tracking URI in --out") from None
     return Tracked(written, unchanged)
 
 
@@ -148,11 +149,8 @@ def _log_cell(client: MlflowClient, run: Run, cell: CellRecord, trials: Sequence
 
     run_id = run.info.run_id
     known = run.data.params
-    params = [
-        Param(_key(name), one_line(str(value), MAX_TEXT))
-        for name, value in cell.parameters.items()
-        if _key(name) not in known
-    ]
+    parameters = {_key(name): one_line(str(value), MAX_TEXT) for name, value in cell.parameters.items()}
+    params = [Param(name, value) for name, value in parameters.items() if name not in known]
     for start in range(0, len(params), MAX_PARAMS):
         client.log_batch(run_id, params=params[start : start + MAX_PARAMS])
     points = [*_cell_points(cell), *_trial_points(trials)]
@@ -172,13 +170,13 @@ def _cell_points(cell: CellRecord) -> Iterator[Point]:
     for metric in cell.metrics:
         labels = "".join(f"/{label}_{value}" for label, value in metric.labels.items())
         for name, value in metric.values.items():
-            yield Point(_key(f"{name}{labels}"), value, now_ms, cell.trials)
+            yield Point(f"{name}{labels}", value, now_ms, cell.trials)
 
 
 def _trial_points(trials: Iterable[TrialRecord]) -> Iterator[Point]:
     for trial in trials:
         for name, value in trial.values.items():
-            yield Point(_key(f"trial/{name}"), value, _milliseconds(trial.started_at), trial.round)
+            yield Point(f"trial/{name}", value, _milliseconds(trial.started_at), trial.round)
 
 
 def _cell_tags(sweep: SweepRecord, cell: CellRecord) -> dict[str, str]:
@@ -218,8 +216,8 @@ def _finish(client: MlflowClient, run: Run, tags: Mapping[str, str], digest: str
 
 
 def _key(name: str) -> str:
-    """A name that MLflow takes for a parameter or a metric."""
-    return re.sub(r"[^\w./-]", "_", name, flags=re.ASCII)[:250]
+    """A name of a parameter that MLflow takes: no path, since its file store names a file after it."""
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:MAX_KEY]
 
 
 def _digest(*texts: str) -> str:

@@ -25,7 +25,9 @@ def place(tmp_path_factory):
     unknown = make_trial(make_case(ranks=1, batch=16), ranks=(make_record(readings=readings),))
     failed = make_trial(make_case(ranks=8), outcome="failed", ranks=(), reason=HOSTILE)
     skip = Skip(case=make_case(backend="horovod"), reason="Horovod is not installed")
-    trials = [*curve(), unknown, failed]
+    option = {"a//../b": "../c\n" * 400}
+    paths = make_trial(make_case(backend="single", transport="none", ranks=1, backend_options=option))
+    trials = [*curve(), unknown, failed, paths]
     store_sweep(folder / "r.sqlite", trials, skips=[skip])
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
@@ -68,12 +70,14 @@ def test_a_run_a_cell_below_a_run_of_the_sweep(runs):
     parent = runs[None, None, None]
     children = [run for run in runs.values() if run is not parent]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert len(children) == 6
+    assert len(children) == 7
     cell = runs["ddp", "4", "8"]
     assert cell.data.params.items() >= {"workload": "synthetic", "transport": "gloo", "scaling": "strong"}.items()
     assert cell.info.status == parent.info.status == "FINISHED"
     assert cell.info.run_name == "synthetic · ddp/gloo (batch=8) · 4 ranks · strong"
     assert cell.data.tags["case"] == make_case(ranks=4).key
+    parameters = runs["single", "1", "8"].data.params
+    assert parameters["backend.a__.._b"].startswith("../c ../c "), "a name that is no path, and a value of one line"
 
 
 def test_values_and_intervals_are_those_of_the_cells(place, runs):
@@ -121,13 +125,13 @@ def test_exporting_again_doubles_nothing_and_adds_what_is_new(place, runs, capsy
 
     client, cell = MlflowClient(tracking_uri=place), runs["ddp", "4", "8"]
     export(place)
-    assert "0 runs written, 7 unchanged" in capsys.readouterr().err
+    assert "0 runs written, 8 unchanged" in capsys.readouterr().err
     store = open_store(store_of(place), create=True)
     store.add_trial("s1", make_trial(make_case(ranks=4), 2, 0.06))
     store.close()
     export(place)
     # The cell, and the sweep with its page.
-    assert "2 runs written, 5 unchanged" in capsys.readouterr().err
+    assert "2 runs written, 6 unchanged" in capsys.readouterr().err
     again = read(place)
     assert {run.info.run_id for run in again.values()} == {run.info.run_id for run in runs.values()}
     history = client.get_metric_history(cell.info.run_id, "trial/step_seconds")
@@ -139,7 +143,7 @@ def test_places_that_can_t_be_are_one_line(place, runs, capsys):
     store = f"sqlite:///{store_of(place)}"
     for wrong, expected in {
         "http://127.0.0.1:9": "Connection refused",
-        "ftp://me:hunter2@there": "name another tracking URI with --out",
+        "ftp://me:hunter2@there": "check the tracking URI in --out",
         store: "is the results store; name another place",
     }.items():
         export(place, "--out", wrong, status=2)
@@ -155,7 +159,7 @@ def test_a_database_has_the_artifacts_beside_it_and_takes_the_same_export_twice(
     folder = Path(store_of(place)).parent
     database = f"sqlite:///{folder}/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
-    for expected in ("7 runs written, 0 unchanged", "0 runs written, 7 unchanged"):
+    for expected in ("8 runs written, 0 unchanged", "0 runs written, 8 unchanged"):
         assert main(["export", "--store", store_of(place), "--format", "mlflow"]) == 0
         assert expected in capsys.readouterr().err
     runs = read(database)

@@ -118,3 +118,18 @@ def test_the_file_is_recognised_by_its_suffix_and_replaced(tmp_path, exported):
     assert {path.name for path in tmp_path.iterdir()} == {"scaling.prom", "r.sqlite"}, "no other *.prom file is left"
     (tmp_path / "other.prom").write_text("# HELP node_something by another script\n")
     assert main(["export", "--store", str(tmp_path / "r.sqlite"), "--out", str(tmp_path / "other.prom")]) == 2
+
+
+def test_any_text_of_a_plugin_is_a_name_a_unit_or_a_label(exported):
+    readings = (
+        Reading(name='1 "x"} 1\n# EOF', value=2.0, unit=HOSTILE),
+        Reading(name="x" * 5000, value=3.0, unit="furlongs/fortnight"),
+    )
+    record = make_record(0, 1, unit="tokens", readings=readings)
+    case = make_case(ranks=1, workload_options={"data": '\\\n"} 1' * 300})
+    text = exported([make_trial(case, ranks=(record,))], "--format", "openmetrics").out
+    names = [family.name for family in openmetrics.text_string_to_metric_families(text)]
+    assert names == [family.name for family in prometheus_families(text)]
+    assert max(map(len, names)) < 200
+    assert any(name.endswith("_furlongs_per_fortnight") for name in names)
+    assert max(len(line) for line in text.splitlines()) < 3000
