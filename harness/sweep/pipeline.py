@@ -158,13 +158,16 @@ def run(
         sources=sources,
         **dict(labels),
     )
+    duration = predict_by_store(plan, store_url)
     if plan.cases:
         trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
-        log.info("%s: %s", trials, planned.describe(predict_by_store(plan, store_url)))
+        log.info("%s: %s", trials, planned.describe(duration))
     with held_folder(artifact_folder(store_url, name), name):
         store = open_store(store_url, create=True)
         store.begin_sweep(info)
-        return _run_and_report(info, store, site, planned.plugins, store_url, output, stderr_console, summaries)
+        return _run_and_report(
+            info, store, site, planned.plugins, store_url, output, stderr_console, summaries, duration.seconds
+        )
 
 
 def resume(
@@ -244,11 +247,12 @@ def _run_and_report(
     output: OutputFile,
     stderr_console: Console,
     summaries: SummaryPaths,
+    expected_s: float | None = None,
 ) -> SweepResult:
-    """Run what the store does not hold yet, then write the page of what it holds."""
+    """Run what the store does not hold yet, then write the page of what it holds. ``expected_s``: how long it takes."""
     interrupted, folder = False, artifact_folder(store_url, info.id)
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
-    with SweepProgress(stderr_console, max(0, left), info.plan.cases) as watcher:
+    with SweepProgress(stderr_console, max(0, left), info.plan.cases, expected_s) as watcher:
         try:
             run_sweep(info, store, site, plugins.backends, folder, watcher)
         except KeyboardInterrupt:

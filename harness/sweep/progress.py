@@ -31,9 +31,10 @@ class TrialProgress:
     Args:
         console: Where to show it (standard error).
         total: The number of trials that are planned; more may follow.
+        expected_s: How long they will take, in seconds, which is shown until the first has ended; ``None``: unknown.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, total: int, expected_s: float | None = None) -> None:
         self.console, self.total, self.done = console, total, 0
         self.began = time.monotonic()
         self.bar = Progress(
@@ -50,7 +51,8 @@ class TrialProgress:
             disable=not console.is_interactive,
             refresh_per_second=REFRESH_PER_S,
         )
-        self.task = self.bar.add_task("starting", total=total, left="")
+        expected = "" if expected_s is None else _left(expected_s)
+        self.task = self.bar.add_task("starting", total=total, left=expected)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -73,8 +75,7 @@ class TrialProgress:
             print_line(self.console, self._line(title, trial))
 
     def _time_left(self) -> str:
-        left_s = (time.monotonic() - self.began) / self.done * (self.total - self.done)
-        return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {left_s:.0f} s left"
+        return _left((time.monotonic() - self.began) / self.done * (self.total - self.done))
 
     def _line(self, title: str, trial: Trial) -> str:
         line = f"{self.done}/{self.total} {title}: {trial.outcome}"
@@ -91,10 +92,11 @@ class SweepProgress(TrialProgress):
         console: Where to show it (standard error).
         total: The number of trials that are planned; more may follow.
         cases: The cases of the plan.
+        expected_s: How long they will take, in seconds, which is shown until the first has ended; ``None``: unknown.
     """
 
-    def __init__(self, console: Console, total: int, cases: Sequence[Case]) -> None:
-        super().__init__(console, total)
+    def __init__(self, console: Console, total: int, cases: Sequence[Case], expected_s: float | None = None) -> None:
+        super().__init__(console, total, expected_s)
         self._values = case_titles.with_batch(cases)
 
     def begins(self, case: Case, round_number: int) -> None:
@@ -118,3 +120,7 @@ class PairProgress(TrialProgress):
 
     def _title(self, case: Case, pair: int, side: str) -> str:
         return f"{case_titles.case_title(case)} · pair {pair + 1}, {side}"
+
+
+def _left(time_s: float) -> str:
+    return f"about {time_s / 60:.0f} min left" if time_s >= 90 else f"about {time_s:.0f} s left"

@@ -77,7 +77,11 @@ def test_the_completion_is_installed_for_the_console_script(tmp_path, monkeypatc
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes_with_what_is_installed(tmp_path):
     program = tmp_path / PROGRAM
-    program.write_text(f"#!{sys.executable}\nimport sys\nfrom harness.__main__ import main\nsys.exit(main())\n")
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom harness.__main__ import main\nstatus = main()\n"
+        "for name in {'torch', 'numpy', 'pandas', 'sqlalchemy'} & set(sys.modules):\n    print('loaded', name)\n"
+        "sys.exit(status)\n"
+    )
     program.chmod(0o755)
     typed = f"COMP_WORDS=({PROGRAM} sweep --backends ddp,ho); COMP_CWORD=3; _scaling_harness_completion {PROGRAM}"
     script = f'eval "$({PROGRAM} --show-completion)"; {typed}; echo "${{COMPREPLY[@]}}"'

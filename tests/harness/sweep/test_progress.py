@@ -47,6 +47,15 @@ def test_a_strange_width_in_the_environment_changes_no_line(monkeypatch, columns
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_time_left_is_that_of_the_estimate_until_a_trial_has_ended(monkeypatch, width):
+    monkeypatch.setenv("TERM", "xterm")
+    case, terminal = make_case(workload_options={"model": "x" * 150}), Terminal()
+    with SweepProgress(TextConsole(file=terminal, width=width), 240, (), 1234.0) as progress:
+        progress.begins(case, 0)
+    assert "0/240 0:00:00 about 21 min left" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_long_title_leaves_the_bar_the_count_and_the_time_left_on_the_line(monkeypatch, width):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
