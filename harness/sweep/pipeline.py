@@ -107,7 +107,7 @@ class SweepResult:
         for line in summary.answer_sentences(self.findings):
             print_line(console, line)
         for line in formatting.overheads(self.own_costs) if self.own_costs else []:
-            print_line(console, f"harness's own cost on {line}")
+            print_line(console, f"overhead of measuring on {line}")
         if not self.problems:
             print_line(console, f"report: {self.page}")
 

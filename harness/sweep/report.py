@@ -84,7 +84,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], costs: Mapping[str, Est
         ("system", f"{environment.system}, Python {environment.python}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in environment.packages.items())),
         ("environment variables", _variables(cells)),
-        ("harness's own cost", "; ".join(formatting.overheads(costs))),
+        ("overhead of measuring", "; ".join(formatting.overheads(costs))),
         *(("links", case_titles.link_summary(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
     ]

@@ -34,7 +34,7 @@ SLOWER = "compute that takes longer than at the smallest rank count"
 HOST_BOUND = "the host, which can't feed the device"
 TERM_TITLES = {
     EXPOSED: "exposed communication",
-    WAITING: "waiting for the slowest rank",
+    WAITING: "load imbalance",
     SLOWER: "compute slower than at the smallest rank count",
 }
 """The terms as reports show them; their own texts are keys of ``--json``."""

@@ -12,7 +12,7 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.machine import NodeFacts
 from bench.core.records import Link
 from bench.host.links import UNSHAPED
-from reports.analysis.formatting import estimate, nodes, number, rank_count, ranks, share
+from reports.analysis.formatting import counted, estimate, nodes, number, rank_count, ranks, share
 from reports.analysis.placement import Place, Placement
 from reports.analysis.program_titles import is_program, program_options, program_title
 from reports.analysis.stats import Estimate
@@ -249,7 +249,7 @@ def _options_text(options: Mapping[str, Scalar]) -> str:
 def _conditions(case: Case, *, batch: bool) -> str:
     kind = "global batch" if case.scaling == "strong" else "batch per rank"
     size = "" if case.batch == 1 or not batch else f"{kind} {case.batch} · "
-    return f"{size}{case.threads} thread{'s' * (case.threads > 1)} per rank · {case.device}"
+    return f"{size}{counted(case.threads, 'thread')} per rank · {case.device}"
 
 
 def _stand_in(case: Case) -> str:

@@ -43,7 +43,7 @@ def find_fit_flags(rates: Rates, fit_result: Fit) -> dict[str, str]:
         flags["few_points"] = f"three parameters fitted to {len(counts)} rank counts: read their intervals"
     worst_at, worst = max(residuals(rates, fit_result).items(), key=lambda item: abs(item[1]))
     if abs(worst) > MISFIT_FROM:
-        flags["misfit"] = f"{changes.multiple(worst)} off the fitted law at {formatting.ranks(worst_at)}"
+        flags["misfit"] = f"poor fit: {changes.multiple(worst)} off the fitted law at {formatting.ranks(worst_at)}"
     if fit_result.at_bound:
         flags["at_bound"] = f"the fit of {' and '.join(fit_result.at_bound)} ended at a bound of its range"
     if fit_result.peak_ranks is not None and fit_result.peak_ranks > counts[-1]:

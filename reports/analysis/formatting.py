@@ -206,8 +206,18 @@ READING_WORDS = {"cpu": "CPU", "gpu": "GPU", "sm": "SM", "dram": "memory", "pcie
 """Words of names of readings that are written differently."""
 
 
+READING_TITLES = {
+    "device_busy": "GPU time of a step",
+    "device_busy_share": "GPU time of a step, share",
+    "host_bound_share": "launch-bound",
+}
+"""Readings whose names, which are keys of documents, are not the words of the field."""
+
+
 def reading_title(name: str) -> str:
     """``GPU memory peak``, ``GPU SM activity``"""
+    if name in READING_TITLES:
+        return READING_TITLES[name]
     return " ".join(READING_WORDS.get(word, word) for word in name.split("_"))
 
 

@@ -55,8 +55,8 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck], *, scaling: bool = True)
         "load imbalance",
         "exposed communication",
         "compute slower than at the fewest ranks",
-        "device waits for the host",
-        "throughput without these waits, at most",
+        "launch-bound",
+        "throughput if it were not, at most",
         "contention σ",
         "coherency κ",
         "conditions",
@@ -65,7 +65,7 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck], *, scaling: bool = True)
         "Compute, data, what a step does beyond its parts (unattributed), load imbalance (waiting for the slowest "
         "rank) and exposed communication add up to a step. "
         "Slower: compute beyond what the same work takes at the smallest rank count, as a share of the "
-        "step. Device waits for the host: the part of compute in which a GPU has nothing to do. "
+        "step. Launch-bound: the part of compute in which a GPU waits for launches by the host. "
         "Contention and coherency are the shares of σ(N−1) and κN(N−1) in the denominator of the fitted law: "
         "another view of the same losses, not a further part."
     )
@@ -77,8 +77,8 @@ def bottleneck_table(bottlenecks: Sequence[Bottleneck], *, scaling: bool = True)
 
 STEP_NOTE = (
     "Compute, data, what a step does beyond its parts (unattributed), load imbalance (waiting for the slowest rank) "
-    "and exposed communication add up to a step, where they were measured. Device waits for the host: the part of "
-    "compute in which a GPU has nothing to do."
+    "and exposed communication add up to a step, where they were measured. Launch-bound: the part of "
+    "compute in which a GPU waits for launches by the host."
 )
 
 

@@ -11,6 +11,7 @@ from reports.analysis.layered_allreduce import Misfit
 from reports.analysis.operation_models import OperationModel
 from reports.page.elements import Table
 
+TYPICAL_ERROR, LARGEST_ERROR = "typical error of the fit", "largest error of the fit"
 Paths = Mapping[str, CommunicationPath]
 
 
@@ -38,7 +39,7 @@ def exchange_table(paths: Paths) -> Table:
         "algorithm",
         "α: latency (95 %)",
         "1/β: bandwidth (95 %)",
-        "largest misfit",
+        LARGEST_ERROR,
         "highest bus bandwidth",
         "of the link",
     )
@@ -70,7 +71,15 @@ def operation_table(models: Sequence[OperationModel]) -> Table:
         )
         for model in models
     )
-    header = ("operation", "exchange", "place", "ranks", "α: latency (95 %)", "1/β: bandwidth (95 %)", "largest misfit")
+    header = (
+        "operation",
+        "exchange",
+        "place",
+        "ranks",
+        "α: latency (95 %)",
+        "1/β: bandwidth (95 %)",
+        LARGEST_ERROR,
+    )
     note = (
         "Fitted to ln t of all sizes: (N−1)α + (N−1)/N·Sβ, S the bytes of the whole. From them the step of a sharded "
         "model is predicted: each unit is gathered before it computes, and its gradients are reduced and scattered."
@@ -119,7 +128,15 @@ def layered_table(paths: Paths) -> Table:
                     selected,
                 )
             )
-    header = ("exchange", "ranks", "algorithm", "α and β of its parts", "typical misfit", "largest misfit", "selected")
+    header = (
+        "exchange",
+        "ranks",
+        "algorithm",
+        "α and β of its parts",
+        "typical error of the fit",
+        LARGEST_ERROR,
+        "selected",
+    )
     note = (
         "N ranks on n nodes, K on each. Flat ring: 2(N−1)·max(αᵢ + S/N·βᵢ, αₓ + S/N·βₓ), whose slowest hop is the link "
         "between nodes. Hierarchical: reduce-scatter inside, allreduce of S/K across by each of the K ranks, allgather "

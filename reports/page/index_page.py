@@ -79,9 +79,7 @@ def _answers(
 def _comparison_answer(what: str, compared: NightComparison, labels: dict[str, str]) -> str:
     """``The last two comparable sweeps (11-19 → 11-20): of 20 cells 6 slower, 14 inconclusive. Largest change: …``"""
     counts = Counter(trends.clear_direction(change) for change in compared.changes)
-    counts_text = ", ".join(
-        f"{counts[name]} {name}" for name in ("slower", "faster", trends.INCONCLUSIVE) if counts[name]
-    )
+    counts_text = ", ".join(f"{counts[name]} {name}" for name in ("slower", "faster", trends.TIED) if counts[name])
     largest = compared.changes[0]
     lead = "Largest change" if largest.clear_direction else "Largest difference"
     return (
@@ -172,7 +170,7 @@ def _changes_table(last: NightComparison, first: NightComparison, labels: dict[s
         for change in last.changes
     )
     header = ("cell", "throughput (95 %)", *(trends.sweep_span(each, labels) for each in comparisons))
-    note = "Ratios of geometric means over trials, with Welch's 95 % interval. Inconclusive: the interval includes 1."
+    note = "Of geometric means over trials, with Welch's 95 % interval. Statistically tied: the interval includes 1."
     return Table("Throughput now ÷ then", header, rows, note)
 
 

@@ -141,12 +141,12 @@ def _inputs_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         "α across nodes (95 %)",
         "1/β across",
         "several ranks on each of several nodes",
-        "own work of one rank",
-        "typical misfit of measured steps",
+        "compute of one rank",
+        "typical error of the fit to measured steps",
         "error of the back-test",
     )
     note = (
-        "Own work: data, forward, backward and optimizer of one rank with the batch that it would have alone. Every "
+        "Compute: data, forward, backward and optimizer of one rank with the batch that it would have alone. Every "
         "node is assumed to have a link of its own; thousands of ranks may share switches."
     )
     return Table("Inputs of the predictions", header, tuple(rows), note)
@@ -170,7 +170,7 @@ def _other_link_table(curve_predictions: Sequence[CurvePrediction], link: LinkSp
     ]
     note = (
         f"Predictions, not measurements, for a link of {link.label} from each rank, or from each node where several "
-        "ranks share one and exchange inside it as measured. A rank's own work is as measured here; between nodes the "
+        "ranks share one and exchange inside it as measured. A rank's compute is as measured here; between nodes the "
         "exchange is ring or tree, flat or hierarchical, whichever is faster; nothing else shares the link. The "
         "interval includes the error of the model over the measured exchange, if there was one, and none of the other "
         "link."
@@ -246,7 +246,7 @@ def _explained_table(curve_predictions: Sequence[CurvePrediction]) -> Table:
         "error",
     )
     note = (
-        "Predicted step = measured compute + the exposed part of the predicted exchange. Compute is the own work of a "
-        "rank in steps without exchange, and waiting for the slowest; the step is that of the timed window."
+        "Predicted step = measured compute + the exposed part of the predicted exchange. Compute is what a rank "
+        "does in steps without exchange, and waiting for the slowest; the step is that of the timed window."
     )
     return Table("Measured compute + predicted exchange, and the measured step", header, rows, note)

@@ -54,7 +54,7 @@ def roofline_table(cells: Sequence[Cell]) -> Table:
         "cell",
         "MFU (95 %)",
         "HFU",
-        "MFU of own time",
+        "MFU of compute",
         "FLOPs per step",
         "bytes per step",
         "FLOPs per byte",
@@ -119,7 +119,7 @@ def _note(cells: Sequence[Cell]) -> str:
         "caches, an upper bound. Peak and copy bandwidth: measured in the same ranks after everything that is "
         f"timed{': ' if measured else ''}{'; '.join(measured)}. MFU = FLOPs ÷ (step × peak), the step as in the timed "
         "window, the peak in the type of the step's products; HFU counts activations that the backward pass computes "
-        "again as well; MFU of own time leaves out waiting and exposed communication. Attainable = min(peak, FLOPs per "
+        "again as well; MFU of compute leaves out waiting and exposed communication. Attainable = min(peak, FLOPs per "
         "byte × copy bandwidth); bound: which of the two limits. Above 100 % of it, caches served counted bytes. "
         "Intervals are over trials and do not include the error of the peak, which one trial measured."
     )

@@ -20,6 +20,8 @@ from reports.page.palette import STEP_PART_COLOURS, meaning_style
 from reports.page.series import point_series
 
 STEP_PARTS = ("forward", "backward", "optimizer", "data", "unattributed", "waiting", "exposed")
+PART_TITLES = {"waiting": TERM_TITLES[WAITING], "exposed": TERM_TITLES[EXPOSED]}
+"""Of the parts whose names, which are keys of documents, are not the words of the field."""
 
 
 def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
@@ -40,7 +42,7 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
         for name, cell in zip(names, shown, strict=True)
         if cell.decomposition
     )
-    table = Table("Parts of a step, means over ranks and trials", (x_title, *STEP_PARTS, "step"), rows)
+    table = Table("Parts of a step, means over ranks and trials", (x_title, *map(part_title, STEP_PARTS), "step"), rows)
     return Figure(
         f"{key}-time-parts",
         "Where the time goes",
@@ -55,9 +57,14 @@ def time_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     )
 
 
+def part_title(part: str) -> str:
+    """``forward``, ``load imbalance``"""
+    return PART_TITLES.get(part, part)
+
+
 def _part_series(part: str, cells: Sequence[Cell]) -> Series:
     heights = tuple(_part_height_s(cell, part) for cell in cells)
-    return point_series(part, range(len(cells)), heights, meaning_style(STEP_PART_COLOURS, part))
+    return point_series(part_title(part), range(len(cells)), heights, meaning_style(STEP_PART_COLOURS, part))
 
 
 def _part_height_s(cell: Cell, part: str) -> float:
@@ -74,7 +81,7 @@ def _parts_caption(cells: Sequence[Cell]) -> str:
         if cell.case.ranks == most > 1 and cell.decomposition and (causes := summary.loss_summary(cell))
     ]
     if not losses_text:
-        return "Own work of the ranks, waiting for the slowest rank, and exposed communication."
+        return "Compute of the ranks, load imbalance (waiting for the slowest), and exposed communication."
     return f"Losses of a step at {formatting.ranks(most)} — {'; '.join(losses_text)}."
 
 
@@ -107,7 +114,7 @@ def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
     caption = (
         f"The largest loss: {worst.labels.backend_at_ranks}, "
         f"{formatting.share(sum(loss_by_cell[id(worst)].values()))} of its "
-        "step. Each layer is a cause; a bar is 1 − global efficiency."
+        "step. Each layer is a cause; a bar is 1 − efficiency."
     )
     table = Table(
         "Lost efficiency by cause, as shares of a step",

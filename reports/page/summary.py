@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
 from reports.analysis.answer_text import answer_sentence
 from reports.analysis.answers import workload_answers
 from reports.analysis.bottleneck import MIN_SHARE, TERM_TITLES, efficiency_losses
@@ -15,11 +15,17 @@ from reports.page import axes_section, nodes_section
 
 
 def loss_summary(cell: Cell) -> str:
-    """``exposed communication 54 %, …`` of a step: the largest first; empty where all losses are small."""
+    """``59 % lost: exposed communication 54 %, other 5 %`` of a step: the largest first; empty where all are small."""
     if cell.decomposition is None or cell.case.ranks < 2:
         return ""
     losses = sorted(efficiency_losses(cell.decomposition).items(), key=lambda item: -item[1])
-    return ", ".join(f"{TERM_TITLES[cause]} {formatting.share(share)}" for cause, share in losses if share >= MIN_SHARE)
+    named = [(TERM_TITLES[cause], share) for cause, share in losses if share >= MIN_SHARE]
+    if not named:
+        return ""
+    named.append(("other", sum(share for _, share in losses) - sum(share for _, share in named)))
+    shown, total = changes.parts_of_total([share for _, share in named])
+    parts = (f"{title} {share}" for (title, _), share in zip(named, shown, strict=True) if share != "0 %")
+    return f"{total} lost: {', '.join(parts)}"
 
 
 def answer_sentences(findings: Findings) -> list[str]:

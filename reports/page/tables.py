@@ -14,7 +14,7 @@ from reports.analysis.curve import Curve
 from reports.analysis.findings import has_curve
 from reports.page.elements import Table
 
-EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "harness's own cost")
+EXPECTED_DIFFERENCES = ("command", "sweep", "started, finished", "overhead of measuring")
 """Provenance that differs between any two sweeps, even of the same experiment."""
 
 
@@ -115,12 +115,12 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         "backward",
         "optimizer",
         "unattributed",
-        "waiting",
-        "exposed",
+        "load imbalance",
+        "exposed communication",
         "step",
         "load balance",
         "communication efficiency",
-        "parallel efficiency",
+        "parallel efficiency (POP)",
         "computation scaling",
         "unexplained",
         "stragglers",
@@ -130,12 +130,12 @@ def decomposition_table(cells: Sequence[Cell]) -> Table:
         "a program exchanges after its backward pass instead, and what it does not show of its parts is unattributed. "
         "Unattributed: what a step without exchange takes beyond data, forward, backward and optimizer, which are "
         "timed one by one; of a single rank, which communicates with no other, its backend's work is in it. "
-        "Waiting: for the slowest rank. Exposed: communication that compute does not hide. The parts add up to the "
-        "step. Parallel efficiency = load balance × communication efficiency."
+        "Load imbalance: waiting for the slowest rank. Exposed communication: what compute does not hide. The parts "
+        "add up to the step. Parallel efficiency as POP and TALP define it = load balance × communication efficiency."
     )
     if has_curve(cells):
         note += (
-            " Computation scaling: own time of all ranks at the smallest rank count ÷ here. Unexplained: the deviation "
+            " Computation scaling: compute of all ranks at the smallest rank count ÷ here. Unexplained: the deviation "
             "of their product, over the baseline's, from the efficiency of the timed window."
         )
     return Table("Where the time of a step goes (means over ranks and trials)", header, tuple(rows), note)

@@ -16,7 +16,7 @@ from reports.page.palette import SeriesStyle
 from reports.page.series import estimate_series
 
 MAX_LISTED = 4
-INCONCLUSIVE = "inconclusive"
+TIED = "statistically tied"
 
 
 def sweep_span(comparisons: NightComparison, labels: dict[str, str]) -> str:
@@ -33,8 +33,8 @@ def change_text(change: NightChange) -> str:
 
 
 def clear_direction(change: NightChange) -> str:
-    """``slower``, ``faster`` or ``inconclusive``"""
-    return change.clear_direction or INCONCLUSIVE
+    """``slower``, ``faster`` or ``statistically tied``"""
+    return change.clear_direction or TIED
 
 
 def join_first(notes: Sequence[str], separator: str = "; ") -> str:

@@ -17,9 +17,9 @@ WINDOW_NOTE = "During the measured window, as means over trials."
 HOST_NOTE = f"{WINDOW_NOTE} Host: the cores that this job may use. A window needs {MIN_SAMPLES} samples."
 GPU_NOTE = (
     f"{WINDOW_NOTE} Of several GPUs: power and traffic of all, peaks and time at the power limit of the highest, else "
-    "the mean. GPU power capped: the share of the window at the power limit, which is usual at full load. Device busy: "
-    "what the GPU needs for a step whose launches wait in its queue, in seconds and as a share of the step; host "
-    "bound: the rest of the step, in which the GPU waits for launches by the host."
+    "the mean. GPU power capped: the share of the window at the power limit, which is usual at full load. GPU time "
+    "of a step: what it needs where launches wait in its queue, in seconds and as a share of the step; launch-bound: "
+    "the rest of the step, in which the GPU waits for launches by the host."
 )
 
 ReadingsByName = Mapping[str, ReadingCell]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from bench.core.collectives import COLLECTIVES, DIVIDED, bus_factor
+from reports.analysis import formatting
 from reports.formats.exports import CannotExport, Export, Format
 from reports.formats.trial_rows import SweepTable, TrialRow
 
@@ -47,7 +48,7 @@ def render(table: SweepTable) -> Export:
 
 def _block(rows: Sequence[TrialRow]) -> Iterator[str]:
     first = rows[0]
-    yield f"# nccl-tests columns: {first.operation}, {first.title}, {len(rows)} trial{'s' * (len(rows) > 1)}"
+    yield f"# nccl-tests columns: {first.operation}, {first.title}, {formatting.counted(len(rows), 'trial')}"
     yield from HEADER
     for size in sorted({int(size) for row in rows for size in row.message_times_s}):
         yield _line(rows, size)

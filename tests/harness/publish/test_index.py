@@ -96,7 +96,7 @@ def test_what_changed_most_is_said_with_its_interval(place):
     sweep(place, 2, BOTH)
     sweep(place, 3, {ONE.key: 0.1, TWO.key: 0.12})
     last, first, caveat = index(place).page.answers
-    assert last.startswith("The last two comparable sweeps (01-02 → 01-03): of 2 cells 1 slower, 1 inconclusive.")
+    assert last.startswith("The last two comparable sweeps (01-02 → 01-03): of 2 cells 1 slower, 1 statistically tied.")
     assert re.search(
         r"Largest change: synthetic · ddp/gloo · 2 ranks · strong, 2\.00× slower \(1\.9\d–2\.0\d×\)\.", last
     )
@@ -110,7 +110,7 @@ def test_no_change_is_claimed_where_the_interval_holds_1(place):
     page = index(place).page
     answer, _ = page.answers
     assert page.table("Throughput now").header == ("cell", "throughput (95 %)", "01-01 → 01-02")
-    assert "of 2 cells 2 inconclusive. Largest difference: synthetic · ddp/gloo · 1 rank" in answer
+    assert "of 2 cells 2 statistically tied. Largest difference: synthetic · ddp/gloo · 1 rank" in answer
 
 
 def test_one_sweep_has_nothing_to_be_compared_with(place):
@@ -124,7 +124,7 @@ def test_another_machine_is_marked_and_never_compared(place):
     sweep(place, 2, dict.fromkeys(BOTH, 9.0), environment=other)
     sweep(place, 3, BOTH)
     found = index(place)
-    assert "(01-01 → 01-03): of 2 cells 2 inconclusive" in found.page.answers[0]
+    assert "(01-01 → 01-03): of 2 cells 2 statistically tied" in found.page.answers[0]
     notes = [row[-1] for row in found.page.table("Reports").rows]
     assert notes[0] == notes[2] == "–"
     assert f"not comparable with 01-03: host elsewhere, not {HERE.host}; torch 1.0" in notes[1]

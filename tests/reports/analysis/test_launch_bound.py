@@ -55,7 +55,7 @@ def test_the_why_of_the_h200_is_the_host():
     assert document["usage"]["host_bound_share"]["value"] == pytest.approx(0.829, abs=1e-3)
     table = bottleneck_table([why], scaling=False)
     assert table.caption == "What limits a step"
-    assert dict(zip(table.header, table.rows[0], strict=True))["device waits for the host"] == "83 %"
+    assert dict(zip(table.header, table.rows[0], strict=True))["launch-bound"] == "83 %"
     assert "5.85 ×" in table.rows[0]
 
 

@@ -58,8 +58,7 @@ def test_losses_are_listed_the_largest_first(two_ranks):
     assert loss_summary(two_ranks[0]) == ""
     output = loss_summary(two_ranks[1])
     assert output == (
-        "exposed communication 30 %, compute slower than at the smallest rank count 15 %, "
-        "waiting for the slowest rank 5 %"
+        "50 % lost: exposed communication 30 %, compute slower than at the smallest rank count 15 %, load imbalance 5 %"
     )
     (answer,) = workload_answers(analyse_cells(two_ranks))
     assert answer.cause.sentence == "exposed communication takes 30 % of a step of ddp/gloo at 2 ranks"

@@ -233,6 +233,6 @@ def test_what_limits_a_step_has_no_blank_columns_and_no_word_of_scaling(page):
         "curve",
         "at",
         "limited by",
-        "device waits for the host",
-        "throughput without these waits, at most",
+        "launch-bound",
+        "throughput if it were not, at most",
     )
