@@ -159,12 +159,12 @@ def run(
         **dict(labels),
     )
     duration = predict_by_store(plan, store_url)
-    if plan.cases:
-        trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
-        log.info("%s: %s", trials, planned.describe(duration))
     with held_folder(artifact_folder(store_url, name), name):
         store = open_store(store_url, create=True)
         store.begin_sweep(info)
+        if plan.cases:
+            trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
+            log.info("%s: %s", trials, planned.describe(duration))
         return _run_and_report(
             info, store, site, planned.plugins, store_url, output, stderr_console, summaries, duration.seconds
         )

@@ -16,7 +16,7 @@ from harness.store.tables import FORMAT
 from tests.e2e.conftest import Harness
 
 CELL = ("sweep", "lean.toml", "--backends", "single", "--workloads", "synthetic", "--device", "cpu", "--steps", "5")
-PROGRESS = re.compile(r"\d+/\d+ ")
+PROGRESS = re.compile(r"\d+/\d+ |\d+ trials?: ")
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def interrupted(swept, tmp_path) -> Path:
 
 
 def told(done: subprocess.CompletedProcess, place: str) -> str:
-    """The one line that an error is, beside the lines of trials that went well before."""
+    """The one line that an error is, beside the lines of what went well before."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     (line,) = [line for line in done.stderr.splitlines() if not PROGRESS.match(line)]
