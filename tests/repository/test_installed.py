@@ -52,6 +52,21 @@ def test_the_console_script_lists_plans_and_reports(run, tmp_path):
     assert document["cells"][0]["trials"] == 2
 
 
+def test_a_program_uses_the_installed_library(run, tmp_path):
+    """Its commands run the installed package too, whatever package the current folder holds."""
+    write_sweep(str(tmp_path / "r.sqlite"), "s1", 2)
+    (tmp_path / "programs").mkdir()
+    plant_own_packages(tmp_path)
+    program = tmp_path / "programs" / "program.py"
+    program.write_text(
+        "import harness\n"
+        "print(harness.open_store('r.sqlite').cells()['trials'].sum())\n"
+        "try:\n    harness.run('no-such-suite', progress=False)\n"
+        "except harness.CommandError as error:\n    print(error.exit_code, str(error).partition(';')[0])\n"
+    )
+    assert run("python", str(program)).splitlines() == ["2", "2 unknown suite 'no-such-suite'"]
+
+
 def test_the_module_ignores_packages_of_the_current_folder_but_its_own_name(run, tmp_path):
     plant_own_packages(tmp_path, "bench", "reports")
     assert json.loads(run("python", "-m", "harness", "list", "--json"))["broken"] == []
