@@ -8,14 +8,14 @@ from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series, Table
-from reports.page.palette import GPU_COLOURS, meaning_style, neutral_style
+from reports.page.palette import HOST_GPU_COLOURS, meaning_style, neutral_style
 from reports.page.series import cell_title, interval_series
 
 STEP, HOST, GPU = "step", "host, until it is launched", "GPU, its work"
 STYLES = {
     STEP: neutral_style(),
-    HOST: meaning_style(GPU_COLOURS, "host").variant(1),
-    GPU: meaning_style(GPU_COLOURS, "gpu").variant(1),
+    HOST: meaning_style(HOST_GPU_COLOURS, "host").variant(1),
+    GPU: meaning_style(HOST_GPU_COLOURS, "gpu").variant(1),
 }
 NOTE = (
     "Host: from the beginning of a step until all its work is launched; a host that is far ahead waits for room in the "

@@ -10,7 +10,7 @@ from reports.analysis.stats import Estimate
 from reports.page.elements import Figure, Series
 from reports.page.figure_axes import UNIT_PATTERN, value_label
 
-LINE_CHARACTERS = 24
+LINE_CHARACTERS = 20
 """So that a tooltip is inside of a figure on a phone, wherever its point is."""
 
 

@@ -66,6 +66,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             legend=_legend,
             axis_titles=axis_titles,
             height=_chart_height,
+            figure_class=_figure_class,
             numbers=lambda table: sample_rows(table, bool(page.downloads)),
             column_classes=column_classes,
             bad=_is_bad,
@@ -119,6 +120,10 @@ def _legend(figure: Figure) -> list[tuple[Any, str]]:
     from markupsafe import Markup
 
     return [(Markup(drawn), name) for drawn, name in legend_entries(figure)]
+
+
+def _figure_class(figure: Figure) -> str:
+    return "wide" if figure.wide else "rows" if FigureLayout(figure).rows else ""
 
 
 def _chart_height(figure: Figure) -> int | None:

@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from reports.page.dodge import bars_per_category
 from reports.page.elements import Figure
 from reports.page.figure_axes import Axis, x_axis, y_axis
 
@@ -97,7 +98,7 @@ def _with_spaced_values(axis: Axis, width: int) -> Axis:
 
 
 def _row_height(figure: Figure, lines: int) -> int:
-    bars = len(figure.series) if figure.bars else 1
+    bars = bars_per_category(figure) if figure.bars else 1
     return max(lines * LINE_PX, bars * BAR_PX) + ROW_GAP_PX
 
 

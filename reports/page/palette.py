@@ -29,15 +29,15 @@ STEP_PART_COLOURS = {
     "slower": "#cc7878",
 }
 """Of the parts of a step, and of the losses of efficiency: waiting and exposed communication are both."""
+HOST_GPU_COLOURS = {"host": "#6c6090", "gpu": "#548424"}
+"""Of the host's and the GPU's share in a step."""
 GPU_COLOURS = {
-    "host": "#6c6090",
-    "gpu": "#548424",
     "gpu_utilization": "#249cb4",
     "gpu_sm_activity": "#007800",
     "gpu_tensor_activity": "#cc6ccc",
     "gpu_dram_activity": "#a86000",
 }
-"""Of the host's and the GPU's share in a step, and of readings of one GPU."""
+"""Of readings of one GPU."""
 OPERATION_COLOURS = {
     "all_reduce": "#7890c0",
     "all_gather": "#d8609c",

@@ -40,7 +40,7 @@ def _layout(figure: Figure, own: FigureLayout) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": TEXT_COLOUR},
-        "hoverlabel": {"font": {"size": 11}, "namelength": 0},
+        "hoverlabel": {"font": {"size": 10.5}, "namelength": 0},
         "hovermode": "closest",
         "showlegend": False,
         "xaxis": values if own.rows else places,

@@ -91,12 +91,13 @@ LOSS_PARTS = {EXPOSED: "exposed", WAITING: "waiting", SLOWER: "slower"}
 
 
 def loss_figure(key: str, cells: Sequence[Cell]) -> Figure | None:
-    """The lost efficiency by cause as stacked bars; ``None`` where no cell was decomposed beside its baseline."""
+    """The lost efficiency by cause as stacked bars; ``None`` where no cell was decomposed beside its baseline,
+    and where one rank count was measured: the parts of a step say it."""
     loss_by_cell = {
         id(cell): efficiency_losses(cell.decomposition) for cell in cells if cell.decomposition and cell.case.ranks > 1
     }
     shown = [cell for cell in cells if loss_by_cell.get(id(cell))]
-    if not shown:
+    if not shown or not has_curve(cells):
         return None
     names = tuple(f"{cell.labels.backend}, {cell.case.ranks}" for cell in shown)
     series = tuple(

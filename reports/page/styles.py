@@ -13,7 +13,7 @@ MAX_VARIANTS = 8
 """As many markers as there are."""
 MAX_MARKED_POINTS = 100
 """A curve of more points is a line without markers, with a band in place of intervals."""
-BAR_OPACITY, HOLLOW_OPACITY = 0.3, 0.0
+BAR_OPACITY, HOLLOW_OPACITY = 0.45, 0.0
 """Of the inside of bars with intervals, so that an interval is seen inside of its bar too."""
 
 
@@ -22,9 +22,11 @@ def series_styles(figure: Figure) -> tuple[SeriesStyle, ...]:
     it already, since no two may differ by colour alone."""
     used: set[object] = set()
     by_pattern = figure.stacked or figure.bars
-    styles = (_pick_style(series, by_pattern, used) for series in figure.series)
-    # A bar alone over its category is named by it.
-    return tuple(replace(style, pattern="") if is_named_by_category(figure) else style for style in styles)
+    styles = tuple(_pick_style(series, by_pattern, used) for series in figure.series)
+    if is_named_by_category(figure) and len({style.colour for style in styles}) == len(styles):
+        # The axis names a bar alone over its category: a pattern tells only those of one colour apart.
+        return tuple(replace(style, pattern="") for style in styles)
+    return styles
 
 
 def _pick_style(series: Series, by_pattern: bool, used: set[object]) -> SeriesStyle:

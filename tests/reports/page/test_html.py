@@ -163,7 +163,7 @@ def test_hover_text_has_value_interval_and_name():
 def test_hover_text_is_narrower_than_a_figure_on_a_phone():
     for made in (f for section in pages.everything().sections for f in section.figures):
         for trace in plotly_figure(made)["data"]:
-            assert all(len(line) <= 24 for text in trace.get("text", ()) for line in html_text(text).split("<br>"))
+            assert all(len(line) <= 20 for text in trace.get("text", ()) for line in html_text(text).split("<br>"))
 
 
 @pytest.mark.parametrize("mark", ["line", "points"])

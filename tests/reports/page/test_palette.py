@@ -21,6 +21,7 @@ from tests.support.pages import BACKGROUNDS, figures_of, page_of
 FAMILIES = (
     palette.BACKEND_COLOURS,
     tuple(palette.STEP_PART_COLOURS.values()),
+    tuple(palette.HOST_GPU_COLOURS.values()),
     tuple(palette.GPU_COLOURS.values()),
     tuple(palette.OPERATION_COLOURS.values()),
     tuple(palette.NIGHT_COLOURS.values()),
@@ -140,6 +141,15 @@ def test_two_values_of_an_axis_are_one_colour_solid_and_dashed(pages_by_name):
         assert (base.dash, bool(other.dash)) == ((), True)
         assert base.marker != other.marker
     assert len({style.colour for style in styles.values()}) == 3
+
+
+def test_two_bars_of_one_colour_differ_in_their_pattern():
+    page = page_of(large_sweep((2,), workloads=("synthetic",), collectives=False))
+    bars = next(figure for figure in figures_of(page) if figure.title == "Throughput")
+    assert bars.bars
+    looks_of_bars = [(style.colour, style.pattern) for style in series_styles(bars)]
+    assert len(set(looks_of_bars)) == 6
+    assert len({colour for colour, _ in looks_of_bars}) == 3
 
 
 def test_two_sweeps_of_a_backend_are_one_colour_solid_and_dashed(two_sweeps):
