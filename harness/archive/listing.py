@@ -149,7 +149,7 @@ def read_entry(store: Store, store_url: str, known: KnownSweep) -> SweepEntry:
 
 def _readable(store: Store, sweep: str) -> tuple[SweepInfo | None, str | None]:
     try:
-        return store.sweep(sweep), None
+        return store.read_sweep(sweep), None
     except StoreError as problem:
         return None, str(problem)
 

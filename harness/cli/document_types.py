@@ -50,6 +50,8 @@ class ChangeFields(TypedDict):
     ratio: Estimate | None
     direction: Direction
     reason: str | None
+    check: Status | None
+    check_reason: str | None
 
 
 class ComparisonFields(TypedDict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.core.names import file_stem
 from bench.core.records import Trial
 from bench.plugins.registry import load_plugins
+from harness.check.two_sweeps import verdicts_on_step_times
 from harness.errors import OutputError, UsageError
 from harness.output_files import OutputFile, check_outputs, write_output
 from harness.store.location import store_path
@@ -22,7 +23,7 @@ from harness.sweep import report
 from harness.sweep.artifacts import artifact_folder
 from harness.sweep.summary_outputs import NO_SUMMARIES, SummaryPaths, contents
 from reports.analysis.cells import Cell
-from reports.analysis.comparison import Comparison, compare, labelled
+from reports.analysis.comparison import Change, Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions
 from reports.analysis.stats import Estimate
@@ -35,6 +36,7 @@ from reports.page import comparison_section
 from reports.page.html import render
 from reports.page.sweep_page import make_page
 from reports.page.tables import sweep_label
+from reports.regression.values import Verdict
 
 MAX_SWEEPS = 8
 
@@ -51,6 +53,8 @@ class ComparisonResult:
     """Why an output could not be written."""
     printed_summary: str | None = None
     """What is printed in place of the sentences."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """What `check` says of the step time of a cell, by the key of its case; empty where it was not asked."""
 
     def as_json(self) -> dict[str, Any]:
         fields = {
@@ -66,6 +70,8 @@ class ComparisonResult:
                             "ratio": change.ratio.model_dump() if change.ratio else None,
                             "direction": change.direction,
                             "reason": change.reason,
+                            "check": verdict.status if (verdict := self._verdict(change)) else None,
+                            "check_reason": (verdict.reason or None) if verdict else None,
                         }
                         for change in comparison.changes
                     ],
@@ -74,6 +80,9 @@ class ComparisonResult:
             ],
         }
         return versioned("comparison", fields)
+
+    def _verdict(self, change: Change) -> Verdict | None:
+        return self.verdicts.get(change.after.case.key)
 
     def print(self, console: Console) -> None:
         if self.printed_summary is not None:
@@ -84,7 +93,7 @@ class ComparisonResult:
         if self.page is None:
             for comparison in self.comparisons:
                 if comparison.changes:
-                    console.print(comparison_text.comparison_table(comparison))
+                    console.print(comparison_text.comparison_table(comparison, self.verdicts))
         for comparison in self.comparisons:
             print_line(console, comparison_section.comparison_sentence(comparison))
         if self.page is not None:
@@ -167,9 +176,10 @@ def compare_stored(first: str, other: str, store_url: str, markdown: Path | None
         check_outputs([output], store_path(store_url))
     with closing(open_store(store_url, create=False)) as store:
         before, after = _load_sweeps(_different_sweeps((first, other), store), store)
+        verdicts = verdicts_on_step_times(store, before.info.id, after.info.id)
     comparison = compare(before.label, before.cells, after.label, after.cells)
     text = comparison_text.markdown(
-        [(side.label, side.info.id, side.info.shown_title) for side in (before, after)], comparison
+        [(side.label, side.info.id, side.info.shown_title) for side in (before, after)], comparison, verdicts
     )
     problems = []
     if output is not None:
@@ -178,7 +188,7 @@ def compare_stored(first: str, other: str, store_url: str, markdown: Path | None
         except OutputError as problem:
             problems.append(str(problem))
     sweeps = {side.label: side.info.id for side in (before, after)}
-    return ComparisonResult(sweeps, (comparison,), None, tuple(problems), text if printed else None)
+    return ComparisonResult(sweeps, (comparison,), None, tuple(problems), text if printed else None, verdicts)
 
 
 def _different_sweeps(sweep_names: Sequence[str], store: Store) -> list[SweepInfo]:

@@ -170,9 +170,10 @@ class Store:
         Raises:
             StoreError: There is none, the name means several, or its record is damaged.
         """
-        return self._read_sweep(self.sweep_id(name))
+        return self.read_sweep(self.sweep_id(name))
 
-    def _read_sweep(self, sweep: str) -> SweepInfo:
+    def read_sweep(self, sweep: str) -> SweepInfo:
+        """One sweep by its id. Raises :class:`StoreError` where it is gone, or its record is damaged."""
         with self._database.reading() as connection:
             rows = typed_rows(connection, sa.select(sweeps_table).where(sweeps_table.c.id == sweep))
         if not rows:
@@ -188,7 +189,7 @@ class Store:
         infos = []
         for sweep in self.sweep_ids():
             try:
-                infos.append(self._read_sweep(sweep))
+                infos.append(self.read_sweep(sweep))
             except StoreError as problem:
                 log_left_out(self._database.label, f"sweep {sweep}", str(problem))
         return infos

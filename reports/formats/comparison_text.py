@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.analysis import changes
@@ -11,12 +11,16 @@ from reports.analysis.comparison import Change, Comparison
 from reports.formats.console import literal
 from reports.formats.markdown_text import code, text
 from reports.page.comparison_section import comparison_sentence
+from reports.regression.values import Verdict
 
 MARKER = "<!-- scaling-harness comparison -->\n"
 SIGNATURE = re.compile(rb"\A<!-- scaling-harness comparison -->")
 RESULTS = {"unclear": "statistically tied", "unknown": "not compared"}
 STYLES = {"faster": "green", "slower": "red"}
-NOTE = "Throughput ratios with 95 % intervals over the trials of two sweeps: a description, not a verdict."
+NOTE = (
+    "Throughput ratios with 95 % intervals over the trials of two sweeps. Check: its rule on the step time, with the "
+    "first sweep as the only night before; a suspect is confirmed by `check --sweep B --baseline A --confirm`."
+)
 LIMIT = 60_000
 """Characters of a text: a comment on GitHub has at most 65,536."""
 
@@ -26,8 +30,8 @@ def result_text(change: Change) -> str:
     return change.reason or RESULTS.get(change.direction, change.direction)
 
 
-def comparison_table(comparison: Comparison) -> Any:
-    """A Rich table with a row for each cell that both sweeps have."""
+def comparison_table(comparison: Comparison, verdicts: Mapping[str, Verdict]) -> Any:
+    """A Rich table with a row for each cell that both sweeps have. ``verdicts``: of `check`, by the key of a case."""
     from rich import box
     from rich.table import Table
 
@@ -35,27 +39,32 @@ def comparison_table(comparison: Comparison) -> Any:
     table.add_column("cell", overflow="fold", ratio=1)
     table.add_column(f"{comparison.other} against {comparison.first} (95 %)", overflow="fold", justify="right")
     table.add_column("result", overflow="fold")
+    if verdicts:
+        table.add_column("check", overflow="fold")
     for title, change in _titled(comparison):
         style = STYLES.get(change.direction, "")
-        table.add_row(literal(title), literal(changes.change(change.ratio)), literal(result_text(change), style))
+        row = [literal(title), literal(changes.change(change.ratio)), literal(result_text(change), style)]
+        table.add_row(*row, *([literal(_check_text(change, verdicts))] if verdicts else []))
     return table
 
 
-def markdown(labels: Sequence[tuple[str, str, str]], comparison: Comparison) -> str:
+def markdown(labels: Sequence[tuple[str, str, str]], comparison: Comparison, verdicts: Mapping[str, Verdict]) -> str:
     """The whole text.
 
     Args:
         labels: The label, the id and the title of each sweep.
         comparison: What changed between them.
+        verdicts: Of `check`, by the key of a case.
     """
     named = "\n".join(f"- {label}: {code(sweep)} {text(title)}" for label, sweep, title in labels)
     head = f"{MARKER}## {comparison.other} against {comparison.first}\n\n{named}\n\n"
     head += f"{text(comparison_sentence(comparison), 2_000)}\n\n"
     rows = [
-        f"| {text(title)} | {text(changes.change(change.ratio))} | {text(result_text(change))} |\n"
+        f"| {text(title)} | {text(changes.change(change.ratio))} | {text(result_text(change))} "
+        f"| {text(_check_text(change, verdicts))} |\n"
         for title, change in _titled(comparison)
     ]
-    header = "| cell | throughput (95 %) | result |\n| --- | ---: | --- |\n"
+    header = "| cell | throughput (95 %) | result | check |\n| --- | ---: | --- | --- |\n"
     foot = f"\n{NOTE}\n"
     shown: list[str] = []
     room = LIMIT - len(head) - len(header) - len(foot)
@@ -66,6 +75,11 @@ def markdown(labels: Sequence[tuple[str, str, str]], comparison: Comparison) -> 
             break
         shown.append(row)
     return head + (header + "".join(shown) if shown else "") + foot
+
+
+def _check_text(change: Change, verdicts: Mapping[str, Verdict]) -> str:
+    verdict = verdicts.get(change.after.case.key)
+    return verdict.status if verdict else "–"
 
 
 def _titled(comparison: Comparison) -> Iterator[tuple[str, Change]]:

@@ -45,6 +45,10 @@ LONG = ("--backends", "ddp", *LONG_CASES)
 def test_an_interrupted_sweep_is_tidy_and_resumed_as_it_was_asked_for(harness, sign):
     process = harness.start("sweep", harness.lean(), *LONG)
     until_first_trial(harness, process)
+    if sign == signal.SIGTERM:
+        for refused in (harness.run("sweeps", "delete", "latest", "--yes"), harness.run("sweep", "--resume")):
+            assert refused.returncode == 2
+            assert "is running" in refused.stderr or "another process runs or deletes it" in refused.stderr
     process.send_signal(sign)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130

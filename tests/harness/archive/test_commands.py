@@ -113,11 +113,12 @@ def test_two_sweeps_are_compared_cell_by_cell(run, tmp_path):
     assert document["report"] is None
     changes = document["comparisons"][0]["changes"]
     assert [change["direction"] for change in changes] == ["unclear", "unclear", "slower"]
+    assert [change["check"] for change in changes] == ["pass", "pass", "suspect"]
     assert changes[2]["ratio"]["value"] == pytest.approx(1 / 2.5)
     text = (tmp_path / "changes.md").read_text()
     assert text.startswith("<!-- scaling-harness comparison -->\n## B against A\n")
     assert text.count("statistically tied") >= 2
-    assert re.search(r"\| synthetic · ddp/gloo · 4 ranks · strong \| .*slower.* \| slower \|", text)
+    assert re.search(r"\| synthetic · ddp/gloo · 4 ranks · strong \| .*slower.* \| slower \| suspect \|", text)
     assert run("compare", OLD, "latest", "--markdown", "-")[1] == text
     shown = run("compare", OLD, "latest")[1]
     assert "statistically tied" in shown

@@ -116,6 +116,27 @@ def test_it_has_no_labels_until_it_is_upgraded_and_keeps_the_rest(store):
     again.close()
 
 
+def test_a_process_that_reads_it_meanwhile_sees_the_labels_and_one_of_an_earlier_version_still_writes(store):
+    reading = open_store(store, create=False)
+    earlier = sqlite3.connect(store)  # as a sweep of that version has it open
+    assert reading.sweep(SWEEP).tags == ()
+    writing = open_store(store, create=False, upgrade=True)
+    writing.change_labels(SWEEP, lambda _: SweepLabels(tags=("old",)))
+    assert reading.sweep("old").id == SWEEP
+    with closing(earlier), earlier:
+        earlier.execute("update sweeps set finished_at = '2026-11-28' where id = ?", (SWEEP,))
+        earlier.execute("delete from trials where sweep = ? and round = 1", (SWEEP,))
+        earlier.execute(
+            "insert into trials select sweep, key, 1, outcome, replace(body, '\"round\":0', '\"round\":1') "
+            "from trials where sweep = ? and round = 0",
+            (SWEEP,),
+        )
+    assert reading.sweep("old").finished_at == "2026-11-28"
+    assert {trial.round for trial in reading.trials(SWEEP)} >= {0, 1}
+    reading.close()
+    writing.close()
+
+
 def test_trials_are_measured_as_they_were_when_they_were_stored(store, tmp_path):
     """What the old code kept of each trial for checks is what today's code makes of the trial."""
     target = str(tmp_path / "new.sqlite")

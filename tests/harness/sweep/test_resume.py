@@ -9,6 +9,7 @@ from harness.errors import UsageError
 from harness.planning.script_flags import ScriptFlags
 from harness.planning.sources import Sources
 from harness.store.opening import open_store
+from harness.sweep.artifacts import held_folder
 from harness.sweep.pipeline import resume
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.resume_checks import check_same_conditions
@@ -27,6 +28,19 @@ def test_a_sweep_is_not_resumed_with_other_variables(tmp_path, monkeypatch):
     monkeypatch.delenv("NCCL_DEBUG", raising=False)
     with pytest.raises(UsageError, match=r"s1 began with other variables \(NCCL_DEBUG none, not INFO\)"):
         resume(None, None, place, None, None)
+
+
+def test_a_sweep_that_another_process_runs_is_not_resumed(tmp_path):
+    place = str(tmp_path / "s.sqlite")
+    store = open_store(place, create=True)
+    begin(store)
+    store.close()
+    with (
+        held_folder(tmp_path / "s1", "s1"),
+        pytest.raises(UsageError, match="s1: another process runs or deletes it; wait for its end"),
+    ):
+        resume(None, None, place, None, None)
+    assert not (tmp_path / "s1").exists()
 
 
 def test_variables_that_the_cases_give_are_not_those_of_this_shell(tmp_path, monkeypatch):
