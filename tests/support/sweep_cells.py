@@ -28,8 +28,8 @@ PROVENANCE = (
 )
 
 
-def sweep_cells() -> tuple[Cell, ...]:
-    """Four workloads, three backends, one and two ranks; one cell has failed."""
+def sweep_cells(slowdown: float = 1.0) -> tuple[Cell, ...]:
+    """Four workloads, three backends, one and two ranks; one cell has failed. ``slowdown``: of every step."""
     cases, trials = [], []
     for workload, changes in WORKLOADS.items():
         for backend, lost in BACKENDS.items():
@@ -42,7 +42,7 @@ def sweep_cells() -> tuple[Cell, ...]:
                 if (workload, name, ranks) == ("my_lm", "dask", 2):
                     trials.append(make_trial(case, ranks=(), outcome="failed", reason="rank 1: out of memory"))
                 else:
-                    trials += [_trial(case, number, lost if ranks > 1 else 0.0) for number in range(3)]
+                    trials += [_trial(case, number, lost if ranks > 1 else 0.0, slowdown) for number in range(3)]
     return make_cells(cases, {}, trials, {})
 
 
@@ -57,9 +57,9 @@ def sweep_page() -> Page:
     )
 
 
-def _trial(case, number: int, lost: float) -> Trial:
+def _trial(case, number: int, lost: float, slowdown: float) -> Trial:
     """A step of 100 ms at one rank; of two ranks half of the work, and the share ``lost`` of it in the exchange."""
-    own_s = 0.1 / case.ranks * (1 + number / 500)
+    own_s = 0.1 / case.ranks * (1 + number / 500) * slowdown
     step_s = own_s / (1 - lost)
     ranks = tuple(
         make_record(
