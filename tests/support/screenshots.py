@@ -107,8 +107,9 @@ def take(browser: Browser, files: Mapping[str, Path], folder: Path, widths: Sequ
                 picture = _picture(browser, width, min(height, MAX_HEIGHT))
                 (folder / f"{name}-{width}-{scheme}.png").write_bytes(picture)
                 yield View(name, width, scheme, height, content_width)
-        browser.media()
-        (folder / f"{name}.pdf").write_bytes(base64.b64decode(browser.driver.print_page()))
+        browser.width(widths[0])
+        browser.media(kind="print")
+        (folder / f"{name}.pdf").write_bytes(base64.b64decode(browser.send("Page.printToPDF", {})["data"]))
 
 
 def _picture(browser: Browser, width: int, height: int) -> bytes:
