@@ -6,6 +6,7 @@ commit, and each counts as suspect until its pairs give an answer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ from reports.regression.night_series import paired_series
 from reports.regression.rule import RULE, shipped_assurance
 from reports.regression.subjects import CellMeasures, Subject
 from reports.regression.values import WORST_FIRST, Judgement, MetricSeries
+
+log = logging.getLogger("scaling_harness")
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,10 @@ def check_pairs(
     code = code_of_plan(
         [*planned.plan.cases, *(skip.case for skip in planned.plan.skips)], planned.suite.plugins, setup
     )
+    if code.own and any(case.program is not None for case in planned.plan.cases):
+        log.warning(
+            "git tracks none of these programs: the commits are those of this project, %s", code.repository.root
+        )
     head = head_tree(code)
     if head.commit == short_commit(base_rev, code.repository) and not head.changed_files:
         raise UsageError(f"--base-rev {base_rev} is the commit that is checked out; name another one to compare with")

@@ -250,9 +250,15 @@ def _resolve_without_pairs(member: JudgedSeries, pairs: NightPairs, side: str) -
     failed = [trial for key in subject.keys for trial in pairs.failed[key]]
     head_failures = [trial for trial in failed if trial.side == "head"]
     worst = next(iter(head_failures or failed), None)
-    cause = f"{worst.side} {worst.commit}: {worst.trial.reason}" if worst else side or "the pairs gave no number"
+    cause = _failure(worst) if worst else side or "the pairs gave no number"
     status: Status = "failed" if len(head_failures) >= 2 and len(head_failures) == len(failed) else "inconclusive"
     return resolve_suspect(member, status, f"{cause}; {verdict.reason}")
+
+
+def _failure(failed: PairTrial) -> str:
+    """The reason of a failed trial, with its side, which most reasons begin with."""
+    title, reason = f"{failed.side} {failed.commit}", str(failed.trial.reason)
+    return reason if reason.startswith(title) else f"{title}: {reason}"
 
 
 def check_head_commit(

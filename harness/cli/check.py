@@ -10,6 +10,7 @@ import typer
 
 from bench.host.paths import from_home
 from harness.cli.completion import complete_suites, complete_sweeps
+from harness.cli.configured import configured_names
 from harness.cli.output import (
     JsonOption,
     PluginOption,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from harness.check.confirmation import ConfirmOptions
     from harness.output_files import OutputFile
 
+OF_SWEEPS = frozenset({"confirm", "base_rev", "baseline", "pairs_only", "suite", "sweep"})
+"""Options of ``check`` that say nothing about files."""
 EXAMPLES = {
     "check": (
         "Examples:\n\n`python -m harness check` — the newest sweep against the nights before\n\n"
@@ -169,6 +172,7 @@ HtmlOption = Annotated[
 
 
 def check(
+    context: typer.Context,
     store: StoreOption = DEFAULT_STORE,
     suite: SuiteOption = None,
     sweep: SweepOption = None,
@@ -211,12 +215,14 @@ def check(
         return _calibrate(store, suite, checks, keep, as_json=as_json)
     outputs = verdict_outputs({"junit": junit, "markdown": markdown, "badge": badge, "html": html}, store)
     if history is not None or current is not None or pairs is not None:
-        if confirm or base_rev or baseline or pairs_only or suite or sweep:
+        if any(context.params[name] for name in OF_SWEEPS - configured_names(context)):
             raise UsageError("--history checks files: pairs come by --pairs, and options of a sweep do not apply")
         result = _check_files(history, current, pairs)
     elif pairs_only:
         result = _check_pairs(suite, base_rev, SideSetup(install, tuple(data or ())), store)
     else:
+        if not confirm and "base_rev" in configured_names(context):
+            base_rev = None
         confirmation = ConfirmOptions(confirm, base_rev, SideSetup(install, tuple(data or ())))
         result = _check_sweep(store, suite, sweep, baseline, confirmation)
     return _report_verdict(result, outputs, as_json=as_json)

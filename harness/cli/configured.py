@@ -129,6 +129,11 @@ def source_of(context: Any, parameter: Any) -> Source:
     return SOURCES.get(getattr(context.get_parameter_source(parameter.name), "name", ""), "default")
 
 
+def configured_names(context: Any) -> frozenset[str]:
+    """The parameters of a command whose values are the configuration's: nobody has asked for them in this call."""
+    return frozenset(one.name for one in context.command.params if source_of(context, one) == "configuration")
+
+
 class ConfiguredCommand(TyperCommand):
     """A command whose options have defaults from the user's configuration."""
 

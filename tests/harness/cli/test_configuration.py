@@ -243,3 +243,18 @@ def test_a_suite_that_is_absent_names_those_of_the_file(project):
     write(project, "[suites.mine]\n")
     with pytest.raises(UsageError, match="unknown suite 'mien'; did you mean 'mine'"):
         read_suite("mien")
+
+
+def test_what_it_says_of_pairs_is_no_part_of_a_check_of_files_or_without_pairs(project, capfd):
+    (project / "scaling.toml").write_text("[check]\nsuite = 'mine'\nbase-rev = 'main'\n")
+    rows = "night,benchmark,run,sample,seconds\n"
+    for name, nights in {"h.csv": range(1, 6), "c.csv": [6]}.items():
+        (project / name).write_text(rows + "".join(f"{night},b,1,1,1.0\n" for night in nights))
+    files = ["check", "--history", "h.csv", "--current", "c.csv"]
+    assert main(files) in (0, 3)
+    assert main([*files, "--suite", "mine"]) == 2
+    capfd.readouterr()
+    assert main(["check"]) == 2
+    assert "add --confirm" not in capfd.readouterr().err
+    assert main(["check", "--base-rev", "main"]) == 2
+    assert "add --confirm" in capfd.readouterr().err
