@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -21,24 +22,26 @@ def short_titles(groups: Sequence[CellGroup]) -> tuple[str, ...]:
     ``mnist`` where a workload has one group; ``synthetic (model=mlp)``, ``synthetic (model=cnn)`` where it has several;
     the full title of a group where that does not tell it apart.
     """
-    titles = []
-    names = [_name(group) for group in groups]
-    for name, group in zip(names, groups, strict=True):
-        alike = [other.cells[0].case for other_name, other in zip(names, groups, strict=True) if other_name == name]
-        parts = ", ".join(_telling_traits(group.cells[0].case, alike))
-        titles.append(f"{name} ({parts})" if parts else name)
-    whole = [group.title for group in groups]
-    return tuple(short if titles.count(short) == 1 else full for short, full in zip(titles, whole, strict=True))
+    by_name: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        by_name.setdefault(_name(group), []).append(number)
+    titles: dict[int, str] = {}
+    for name, numbers in by_name.items():
+        for number, parts in zip(numbers, _telling_traits([groups[one].cells[0].case for one in numbers]), strict=True):
+            titles[number] = f"{name} ({', '.join(parts)})" if parts else name
+    counts = Counter(titles.values())
+    return tuple(titles[number] if counts[titles[number]] == 1 else group.title for number, group in enumerate(groups))
 
 
-def _telling_traits(case: Case, alike: Sequence[Case]) -> list[str]:
-    """The traits of a case in which others of its workload differ."""
-    if len(alike) == 1:
-        return []
-    names = dict.fromkeys(name for other in alike for name in _options(other))
-    options = [f"{name}={_value(case, name)}" for name in names if len({_value(other, name) for other in alike}) > 1]
-    traits = zip(*map(_traits, alike), strict=True)
-    return [*options, *(own for own, others in zip(_traits(case), traits, strict=True) if len(set(others)) > 1)]
+def _telling_traits(cases: Sequence[Case]) -> list[list[str]]:
+    """For each of the cases of one workload the traits in which they differ."""
+    names = dict.fromkeys(name for case in cases for name in _options(case))
+    columns = [
+        *([f"{name}={_value(case, name)}" for case in cases] for name in names),
+        *zip(*map(_traits, cases), strict=True),
+    ]
+    telling = [column for column in columns if len(set(column)) > 1]
+    return [[column[number] for column in telling] for number in range(len(cases))]
 
 
 def named_cells(cells: Sequence[Cell]) -> tuple[Cell, ...]:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ SIGNATURE = re.compile(
     rb"""content="default-src 'none'; script-src ('|&#39;))"""
 )
 """The beginning of every page. Earlier ones had no generator."""
+MAX_NOTED_CHAPTERS = 12
+"""Of more chapters the notes of tables are not repeated: they would be a third of the page."""
 MAX_COVER_WARNINGS = 8
 """As many warnings are printed on the cover; more begin the next page."""
 STYLE_SHEETS = ("page.css", "cover.css", "print.css")
@@ -73,6 +76,7 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
             is_link=lambda cell: isinstance(cell, Hyperlink),
             many=MAX_OPEN_ROWS,
             is_repeated=_Repeated(),
+            repeats_notes=len(page.chapters) <= MAX_NOTED_CHAPTERS,
             printed_warnings=MAX_COVER_WARNINGS,
         )
     )
@@ -174,12 +178,16 @@ def _chapters(page: Page) -> list[_Chapter]:
 
 def _anchors(titles: Sequence[str]) -> list[str]:
     """An id for each title, made of its words, so that links to a section stay valid for pages of later sweeps."""
-    anchors: list[str] = []
+    anchors: dict[str, None] = {}
+    counts: Counter[str] = Counter()
     for title in titles:
         plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60] or "section"
-        count = sum(re.fullmatch(rf"s-{re.escape(plain)}(-\d+)?", anchor) is not None for anchor in anchors)
-        anchors.append(f"s-{plain}-{count + 1}" if count else f"s-{plain}")
-    return anchors
+        anchor = f"s-{plain}"
+        while anchor in anchors:
+            counts[plain] += 1
+            anchor = f"s-{plain}-{counts[plain] + 1}"
+        anchors[anchor] = None
+    return list(anchors)
 
 
 def _hash(script: str) -> str:
