@@ -78,7 +78,7 @@ def export_runs(
                 raise UsageError(f"--format {name}: name {output_format.out} with --out{or_variable}")
             _check_not_the_store(place, store_url)
             tracked = output_format.write(records, place)
-            yield from (f"note: {note}" for note in tracked.notes)
+            yield from (f"note: {mask_secrets(note)}" for note in tracked.notes)
             runs = "run" if tracked.written == 1 else "runs"
             counts = f"{tracked.written} {runs} written, {tracked.unchanged} unchanged"
             yield f"{name}: {counts}, of {', '.join(written)} → {mask_secrets(place)}"
@@ -101,6 +101,8 @@ def _write_folder(output_format: FolderFormat, records: Iterable[SweepRecord], f
     """Write the files of a format into a folder, which is created; other files there stay. Returns their number."""
     count = 0
     for file in output_format.files(records):
+        if file.path.is_absolute() or ".." in file.path.parts:
+            raise CannotExport(f"its file {file.path} would be outside of the folder; correct its plugin")
         output = OutputFile("--out", folder / file.path, output_format.signature, creates_folder=True)
         check_outputs([output], store_path(store_url))
         write_output(output, file.content)

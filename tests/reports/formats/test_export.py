@@ -14,7 +14,7 @@ from harness.cli.app import main
 from harness.planning.plan import Skip
 from reports.analysis.step_times import throughput_of
 from reports.formats.csv_cells import unescape_cell
-from reports.formats.exports import CannotExport, FolderFormat, Format, Tracker, format_names, load_format
+from reports.formats.exports import FORMATS, CannotExport, FolderFormat, Format, Tracker, format_names, load_format
 from reports.formats.trial_rows import SweepTable, TrialRow
 from tests.support.builders import make_case, make_trial
 from tests.support.exports import HOSTILE, curve, rows_of, store_sweep
@@ -216,3 +216,64 @@ def test_numbers_stay_numbers(exported):
     proof = SameWork(verdict="same", deviation=-1e-7, tolerance=1e-3)
     (row,) = rows_of(exported([make_trial(make_case(ranks=1), same_work=proof)]).out)
     assert row["same_work_deviation"] == "-1e-07"
+
+
+@pytest.fixture
+def no_plugins():
+    """Formats of files, which the process would keep, are forgotten."""
+    yield
+    FORMATS.files.clear()
+
+
+FOLDER_PLUGIN = """
+from pathlib import PurePosixPath
+import re
+from reports.formats.exports import FileOfFolder, FolderFormat
+
+def files(sweeps):
+    for sweep in sweeps:
+        for cell in sweep.cells:
+            rounds = [trial.values.get("step_seconds") for trial in sweep.trials(cell)]
+            yield FileOfFolder(PurePosixPath(FOLDER, f"{cell.case.ranks}.txt"), f"mine {rounds}".encode())
+
+FORMAT = FolderFormat("steps", files, re.compile(b"mine"))
+"""
+
+
+def test_a_plugin_writes_a_folder_and_none_outside_of_it(tmp_path, exported, no_plugins):
+    (tmp_path / "good.py").write_text(f"FOLDER = 'a'{FOLDER_PLUGIN}")
+    (tmp_path / "bad.py").write_text(f"FOLDER = '../..'{FOLDER_PLUGIN}")
+    out = tmp_path / "deep" / "out"
+    arguments = ("--plugin", str(tmp_path / "good.py"), "--format", "good", "--out", str(out))
+    assert f"good: 2 files of s1 → {out}" in exported(curve(counts=(1, 2)), *arguments).err
+    assert (out / "a" / "1.txt").read_text() == "mine [0.1, 0.101]"
+    assert main(["export", "--store", str(tmp_path / "r.sqlite"), *arguments]) == 0, "ours are replaced"
+    (out / "a" / "1.txt").write_text("theirs")
+    assert main(["export", "--store", str(tmp_path / "r.sqlite"), *arguments]) == 2
+    bad = ("--plugin", str(tmp_path / "bad.py"), "--format", "bad", "--out", str(out))
+    assert main(["export", "--store", str(tmp_path / "r.sqlite"), *bad]) == 2
+    assert not (tmp_path / "1.txt").exists()
+
+
+TRACKER_PLUGIN = """
+from reports.formats.exports import FORMATS, CannotExport, Tracked, Tracker
+
+def write(sweeps, place):
+    if place == "nowhere":
+        raise CannotExport("there is no such place; name another with --out")
+    titles = [cell.title for sweep in sweeps for cell in sweep.cells]
+    return Tracked(len(titles), 1, (f"{titles[0]} to {place}",))
+
+FORMAT = Tracker("a tracker", write, out="a place", variable="MY_TRACKER")
+"""
+
+
+def test_a_plugin_is_a_tracker(tmp_path, exported, capsys, monkeypatch, no_plugins):
+    (tmp_path / "mine.py").write_text(TRACKER_PLUGIN)
+    monkeypatch.setenv("MY_TRACKER", "https://me:hunter2@there")
+    plugin = ("--plugin", str(tmp_path / "mine.py"), "--format", "mine")
+    error = exported(curve(counts=(1, 2)), *plugin).err
+    assert "note: synthetic · ddp/gloo · 1 rank · strong to https://me:***@there" in error
+    assert "mine: 2 runs written, 1 unchanged, of s1 → https://me:***@there" in error
+    assert main(["export", "--store", str(tmp_path / "r.sqlite"), *plugin, "--out", "nowhere"]) == 2
+    assert "--format mine: there is no such place; name another with --out" in capsys.readouterr().err
