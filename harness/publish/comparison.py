@@ -94,6 +94,8 @@ class ComparisonResult:
             for comparison in self.comparisons:
                 if comparison.changes:
                     console.print(comparison_text.comparison_table(comparison, self.verdicts))
+            for line in comparison_text.check_remarks(self.verdicts):
+                print_line(console, line, "yellow")
         for comparison in self.comparisons:
             print_line(console, comparison_section.comparison_sentence(comparison))
         if self.page is not None:

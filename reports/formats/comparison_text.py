@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reports.analysis import changes
+from reports.analysis import changes, formatting
 from reports.analysis.comparison import Change, Comparison
 from reports.formats.console import literal
 from reports.formats.markdown_text import code, text
 from reports.page.comparison_section import comparison_sentence
-from reports.regression.values import Verdict
+from reports.regression.values import Status, Verdict
 
 MARKER = "<!-- scaling-harness comparison -->\n"
 SIGNATURE = re.compile(rb"\A<!-- scaling-harness comparison -->")
 RESULTS = {"unclear": "statistically tied", "unknown": "not compared"}
+UNJUDGED: tuple[Status, ...] = ("incomparable", "new", "failed")
 STYLES = {"faster": "green", "slower": "red"}
 NOTE = (
     "Throughput ratios with 95 % intervals over the trials of two sweeps. Check: its rule on the step time, with the "
@@ -65,7 +67,8 @@ def markdown(labels: Sequence[tuple[str, str, str]], comparison: Comparison, ver
         for title, change in _titled(comparison)
     ]
     header = "| cell | throughput (95 %) | result | check |\n| --- | ---: | --- | --- |\n"
-    foot = f"\n{NOTE}\n"
+    remarks = "".join(f"\n{text(line)}\n" for line in check_remarks(verdicts))
+    foot = f"{remarks}\n{NOTE}\n"
     shown: list[str] = []
     room = LIMIT - len(head) - len(header) - len(foot)
     for row in rows:
@@ -75,6 +78,15 @@ def markdown(labels: Sequence[tuple[str, str, str]], comparison: Comparison, ver
             break
         shown.append(row)
     return head + (header + "".join(shown) if shown else "") + foot
+
+
+def check_remarks(verdicts: Mapping[str, Verdict]) -> list[str]:
+    """Why cells are not judged, each reason once: ``check: 4 cells are incomparable: host b, not a``."""
+    reasons = Counter((verdict.status, verdict.reason) for verdict in verdicts.values() if verdict.status in UNJUDGED)
+    return [
+        f"check: {formatting.counted(count, 'cell')} {'is' if count == 1 else 'are'} {status}: {reason}"
+        for (status, reason), count in reasons.items()
+    ]
 
 
 def _check_text(change: Change, verdicts: Mapping[str, Verdict]) -> str:

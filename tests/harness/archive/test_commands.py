@@ -126,6 +126,16 @@ def test_two_sweeps_are_compared_cell_by_cell(run, tmp_path):
     assert list(tmp_path.glob("*/*.html")) == []
 
 
+def test_why_check_says_nothing_of_another_machine_is_said_once(run, monkeypatch):
+    monkeypatch.setenv("SCALING_MACHINE", "elsewhere")
+    store_sweep("r.sqlite", curve(), name="other", started_at="2026-11-21T00:00:00+00:00")
+    out = run("compare", "202611", "other")[1]
+    assert out.count("check: 3 cells are incomparable: ") == 1
+    assert "host elsewhere, not " in out
+    changes = json.loads(run("compare", "202611", "other", "--json")[1])["comparisons"][0]["changes"]
+    assert {change["check"] for change in changes} == {"incomparable"}
+
+
 def test_a_sweep_is_not_compared_with_itself_and_a_file_of_somebody_else_stays(run, tmp_path):
     assert run("compare", "latest", NEW)[0] == 2
     (tmp_path / "README.md").write_text("# Mine\n")

@@ -241,6 +241,34 @@ def test_a_bad_sweep_or_environment_hides_no_other(store_path, opened, capsys):
     assert "plan.cases.0.ranks" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '{"title": "a\\u001b[2J"}',
+        '{"note": "' + "x" * 2001 + '"}',
+        '{"tags": ["../../etc"]}',
+        '{"tags": ["latest"]}',
+        '{"tags": "x"}',
+        '{"title": 1, "more": []}',
+        "{",
+        b"\xff",
+    ],
+)
+def test_bad_labels_are_left_out_and_may_be_replaced(store_path, opened, capsys, labels):
+    with closing(sqlite3.connect(store_path)) as connection:
+        connection.execute("insert into labels values ('s1', ?)", (labels,))
+        connection.commit()
+    assert main(["sweeps", "list", "--store", "r.sqlite", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (sweep,) = json.loads(out)["sweeps"]
+    assert (sweep["title"], sweep["note"], sweep["tags"]) == ("synthetic: ddp at 2 ranks", None, [])
+    assert err.count("the labels of sweep s1 is left out") == 1
+    assert err.rstrip("\n").isprintable()
+    assert merge("r.sqlite", "new.sqlite").labels == 0
+    assert main(["sweeps", "tag", "s1", "good", "--store", "r.sqlite", "--quiet"]) == 0
+    assert opened("r.sqlite").sweep("good").labels.tags == ("good",)
+
+
 def test_a_trial_too_large_is_reported_as_it_is_stored(tmp_path, opened):
     store = opened(str(tmp_path / "r.sqlite"))
     begin(store)
