@@ -17,6 +17,7 @@ from harness.errors import OutputError, StoreError, UsageError
 from harness.output_files import OutputFile, check_outputs, write_output
 from harness.store.location import store_path
 from harness.store.opening import open_store
+from reports.analysis import formatting
 from reports.formats.console import print_line
 from reports.formats.documents import versioned
 from reports.regression.calibration import (
@@ -139,17 +140,17 @@ def _run_calibration(what: str, make: SuiteFactory, checks: int, stderr_console:
 def _table(calibration: Calibration) -> Table:
     """Power by size of the slowdown and number of nights; false alarms and costs in the caption."""
     table = Table(title=calibration.source, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for name in ("slowdown", *(f"found within {more} more night{'s' * (more != 1)}" for more in DETECTION_DELAYS)):
+    for name in ("slowdown", *(f"found within {formatting.counted(more, 'more night')}" for more in DETECTION_DELAYS)):
         table.add_column(name, justify="right")
     by_size: dict[float, list[Proportion]] = {}
     for power in calibration.powers:
         by_size.setdefault(power.slowdown_pct, []).append(power.found)
     for size, shares in by_size.items():
-        table.add_row(f"{size:.1f} %", *(_percent(share) for share in shares))
+        table.add_row(formatting.share(size / 100, 1), *(_percent(share) for share in shares))
     alarms = calibration.false_alarms
     table.caption = (
         f"{alarms.of:,} checks of unchanged series: {alarms.count} false alarms = {_percent(alarms, 3)}; "
-        f"{_percent(calibration.suspects)} suspected, {100 * calibration.extra_trials:.0f} % extra trials; "
+        f"{_percent(calibration.suspects)} suspected, {formatting.share(calibration.extra_trials)} extra trials; "
         f"{_percent(calibration.improved, 2)} called improved"
     )
     table.caption_justify = "left"
@@ -157,4 +158,4 @@ def _table(calibration: Calibration) -> Table:
 
 
 def _percent(share: Proportion, digits: int = 1) -> str:
-    return f"{100 * share.value:.{digits}f} % ({100 * share.low:.{digits}f}–{100 * share.high:.{digits}f})"
+    return formatting.share_with_interval(share.value, share.low, share.high, digits)

@@ -251,8 +251,13 @@ def percent(value: Estimate | None) -> str:
     decimals = 1 if 0 < abs(value.value) < 0.01 else 0
     if value.low is None or value.high is None:
         return share(value.value, decimals)
-    low, high = (_percent_digits(end, decimals) for end in (value.low, value.high))
-    return f"{share(value.value, decimals)} ({_joined(value.low, low, high)} %)"
+    return share_with_interval(value.value, value.low, value.high, decimals)
+
+
+def share_with_interval(value: float, low: float, high: float, decimals: int = 0) -> str:
+    """``71 % (68–74 %)``"""
+    ends = (_percent_digits(end, decimals) for end in (low, high))
+    return f"{share(value, decimals)} ({_joined(low, *ends)} %)"
 
 
 def speedup(value: Estimate | None) -> str:

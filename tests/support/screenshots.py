@@ -1,6 +1,7 @@
-"""Pictures of pages, for people to look at: ``python -m tests.support.screenshots FOLDER``.
+"""Pictures of pages, for people to look at.
 
-Five pages that are made without running a rank, each at three widths, light and dark, and printed.
+``python -m tests.support.screenshots FOLDER``: five pages that are made without running a rank, each at three widths,
+light and dark, and printed. ``python -m tests.support.screenshots PAGE.html PICTURE.png``: the first screen of a page.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tests.support.sweep_cells import PROVENANCE, sweep_cells, sweep_page
 
 WIDTHS = (1400, 900, 390)
 SCHEMES = ("light", "dark")
+FIRST_SCREEN_HEIGHT = 900
 MAX_HEIGHT = 3000
 """Of a picture, in pixels: what is below it looks like what is above."""
 
@@ -118,13 +120,24 @@ def _picture(browser: Browser, width: int, height: int) -> bytes:
     return base64.b64decode(browser.send("Page.captureScreenshot", options)["data"])
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
+def first_screen(browser: Browser, page: Path) -> bytes:
+    """The picture of what a reader of a page sees first, as docs/report.png."""
+    browser.width(WIDTHS[0])
+    browser.media()
+    browser.open(page.resolve())
+    return _picture(browser, WIDTHS[0], FIRST_SCREEN_HEIGHT)
+
+
+def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
+        if len(arguments) == 2:
+            Path(arguments[1]).write_bytes(first_screen(browser, Path(arguments[0])))
+            return
+        folder = Path(arguments[0])
+        folder.mkdir(parents=True, exist_ok=True)
         for view in take(browser, write_pages(folder), folder):
             print(f"{view.name} {view.width} {view.scheme}: {view.height} px")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
