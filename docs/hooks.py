@@ -18,6 +18,7 @@ from harness.setup.inventory import list_plugins
 from reports.analysis.flags import FLAG_MEANINGS
 from reports.analysis.formatting import number
 from reports.analysis.law_accuracy import HeldOut, accuracy, hold_out, look_ahead, parse_curves
+from reports.formats.answer_rows import AnswerRow
 from reports.formats.cell_rows import CellRow
 from reports.formats.columns import columns_of
 from reports.formats.step_rows import StepRow
@@ -32,7 +33,7 @@ ROOT_PAGES = {
     "project/changelog.md": "CHANGELOG.md",
 }
 """Page to the file at the root of the repository that it shows."""
-FRAMES = {"Sweeps": SweepRow, "Cells": CellRow, "Trials": TrialRow, "Steps": StepRow}
+FRAMES = {"Sweeps": SweepRow, "Answers": AnswerRow, "Cells": CellRow, "Trials": TrialRow, "Steps": StepRow}
 HELD_OUT_HEADER = (
     "curve",
     "measured",
@@ -145,7 +146,7 @@ def columns_page() -> str:
         "Data frames of the [library](library.md) have these columns, in this order; new ones are appended. `export`"
         " writes those of trials to CSV and Parquet, where a time is text. A missing value (`NA`, an empty cell) is"
         " unknown or does not apply. Mappings are JSON text, lists are joined by semicolons. A unit of 1 is that of a"
-        " share or a ratio.",
+        " share or a ratio; one that is a name of a column (`unit`) is what the row holds there.",
     ]
     for title, row_type in FRAMES.items():
         rows = [

@@ -20,6 +20,7 @@ from harness.cli.schema_changes import ChangedMeaning, next_versions
 from harness.cli.sweep_document_types import SweepDocument
 from harness.defects import install_hooks
 from harness.store.ledger import Acceptance
+from reports.formats.answer_rows import AnswerRow
 from reports.formats.cell_rows import CellRow
 from reports.formats.columns import columns_of
 from reports.formats.documents import FOLDER, VERSIONS, VERSIONS_FILE, last_version, schema_file, schema_name
@@ -53,6 +54,7 @@ ROWS: dict[str, type[FrozenModel]] = {
     "cell-row": CellRow,
     "step-row": StepRow,
     "sweep-row": SweepRow,
+    "answer-row": AnswerRow,
 }
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DROPPED = frozenset({"title", "description", "default", "additionalProperties"})

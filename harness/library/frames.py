@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.core.frozen_model import FrozenModel
+from reports.formats.answer_rows import AnswerRow
 from reports.formats.cell_rows import CellRow
 from reports.formats.columns import ColumnType, PlainValue, columns_of, plain_values
 from reports.formats.documents import schema_name, schema_version
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS: Mapping[type[FrozenModel], str] = {
     SweepRow: "sweep-row",
+    AnswerRow: "answer-row",
     CellRow: "cell-row",
     TrialRow: "trial-row",
     StepRow: "step-row",

@@ -19,7 +19,10 @@ from harness.store.location import store_label, store_path
 from harness.store.opening import open_store as open_tables
 from harness.store.store import Store, SweepInfo
 from harness.sweep.report import sweep_cells
+from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
+from reports.analysis.findings import analyse_cells
+from reports.formats.answer_rows import AnswerRow, answer_rows
 from reports.formats.cell_rows import CellRow, cell_rows
 from reports.formats.step_rows import StepRow, step_columns
 from reports.formats.sweep_rows import SweepRow
@@ -94,6 +97,15 @@ class ResultsStore:
         with self.opened() as store:
             rows = [sweep_row(info, len(store.done(info.id))) for info in store.sweeps()]
         return frame_of_rows(SweepRow, rows)
+
+    def answers(self, sweep: str = LATEST) -> pandas.DataFrame:
+        """The answers of a sweep, a row for each workload: which backend, how far, why it stops, and how sure that is.
+
+        Raises:
+            StoreError: There is no such sweep, or the store can't be read.
+        """
+        name, cells = self.read_cells(sweep)
+        return frame_of_rows(AnswerRow, answer_rows(name, workload_answers(analyse_cells(cells))))
 
     def cells(self, sweep: str = LATEST) -> pandas.DataFrame:
         """The cells of a sweep, a row each: a case over its trials, with 95 % intervals; skipped ones too.

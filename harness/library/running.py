@@ -44,6 +44,10 @@ class SweepRun:
         """Its report."""
         return Path(self.document["report"])
 
+    def answers(self) -> pandas.DataFrame:
+        """See :meth:`ResultsStore.answers`."""
+        return self.store.answers(self.sweep)
+
     def cells(self) -> pandas.DataFrame:
         """See :meth:`ResultsStore.cells`."""
         return self.store.cells(self.sweep)

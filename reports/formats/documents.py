@@ -41,6 +41,7 @@ VERSIONS = {
     "cell-row": 1,
     "step-row": 1,
     "sweep-row": 1,
+    "answer-row": 1,
 }
 """Major versions. ``trial-row`` is a row of ``export``, and all that end with ``row`` are rows of data frames: rows
 have no field ``schema``."""

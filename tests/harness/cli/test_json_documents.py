@@ -188,7 +188,12 @@ def test_exported_rows_fit_their_schema(folder, monkeypatch):
 def test_rows_of_frames_fit_their_schema(folder):
     store = harness.open_store(folder / "sweep.sqlite")
     trials = store.trials()
-    frames = {"sweep-row": store.sweeps(), "cell-row": store.cells(), "step-row": store.steps(trials.iloc[0])}
+    frames = {
+        "sweep-row": store.sweeps(),
+        "answer-row": store.answers(),
+        "cell-row": store.cells(),
+        "step-row": store.steps(trials.iloc[0]),
+    }
     for name, frame in {**frames, "trial-row": trials}.items():
         assert frame.attrs["schema"] == schema_name(name)
         assert frame.attrs["schema_version"] == schema_version(name)

@@ -21,7 +21,10 @@ from harness.planning.plan import Skip
 from harness.publish.export import read_table
 from harness.store import STORE_VARIABLE
 from harness.store.opening import open_store
+from reports.analysis.answers import workload_answers
 from reports.analysis.cells import make_cells
+from reports.analysis.findings import analyse_cells
+from reports.formats.answer_rows import AnswerRow
 from reports.formats.cell_rows import CellRow
 from reports.formats.columns import TIME_DTYPE, columns_of, plain_values
 from reports.formats.step_rows import StepRow
@@ -34,7 +37,7 @@ from tests.support.old_store import SWEEP, restore
 from tests.support.pages import figures_of, page_of
 from tests.support.paths import ROOT
 
-ROW_TYPES = (SweepRow, CellRow, TrialRow, StepRow)
+ROW_TYPES = (SweepRow, AnswerRow, CellRow, TrialRow, StepRow)
 NOT_MEASURED = {"ranks_per_node", "same_work_deviation", "same_work_tolerance"}
 """Columns of numbers of a cell whose own description says what a missing value means."""
 CAPTURED = {"capture_output": True, "text": True, "check": False}
@@ -64,6 +67,7 @@ def frames(store: harness.ResultsStore):
     ran = trials[trials["round"].notna()]
     return {
         SweepRow: store.sweeps(),
+        AnswerRow: store.answers(),
         CellRow: store.cells(),
         TrialRow: trials,
         StepRow: store.steps(ran.iloc[0]),
@@ -148,6 +152,21 @@ def test_the_reason_is_the_one_that_the_page_gives(uneven):
     assert reasons[16]["efficiency_low"] == "16 cores are missing"
     once = json.loads(uneven.cells().set_index("backend").loc["single"]["unknown"])
     assert once["step_s_low"] == "a single trial has no interval"
+
+
+def test_a_frame_of_answers_says_what_the_answers_say(old, uneven):
+    for store in (old, uneven):
+        answers = workload_answers(analyse_cells(store.read_cells("latest")[1]))
+        frame = store.answers()
+        assert list(frame["workload"]) == [answer.workload for answer in answers]
+        for answer, (_, row) in zip(answers, frame.iterrows(), strict=True):
+            assert (row["fastest"], row["trust"]) == (";".join(answer.fastest), answer.trust.word)
+            for name, reached in (("efficient_to", answer.efficient_to), ("peak", answer.peak)):
+                assert (None if row[name] is pandas.NA else row[name]) == reached.ranks
+                assert row[name] is not pandas.NA or row[f"{name}_reason"]
+            assert (row["cause"] is pandas.NA) == (answer.cause is None)
+            assert row["cause"] is not pandas.NA or row["cause_reason"]
+    assert (uneven.answers()["efficient_to"].notna()).any()
 
 
 def test_rows_of_trials_are_those_of_an_export(old):
