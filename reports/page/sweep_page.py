@@ -12,6 +12,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.findings import Findings, group_cells, has_curve, with_shown_titles
 from reports.analysis.group_titles import named_cells, short_titles
+from reports.analysis.work_axes import work_axes
 from reports.page import (
     axes_section,
     collectives_section,
@@ -22,6 +23,7 @@ from reports.page import (
     predictions,
     summary,
     tables,
+    work_section,
 )
 from reports.page.bars import without_curves
 from reports.page.cover import make_cover
@@ -73,6 +75,7 @@ def make_page(
     every_section = (
         *comparison_section.sections(comparisons, styles_by_case),
         *(replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case)),
+        *work_section.sections(work_axes(cells), styles_by_case),
         *chain.from_iterable(chapters),
         *_whole_sweep(findings, named, styles, not_applicable, provenance),
     )
