@@ -25,7 +25,8 @@ from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_name
 from harness.sweep.duration import SweepDuration
 from harness.sweep.plugins import use_plugin_files, with_programs, with_sources
 from reports.analysis import case_titles
-from reports.analysis.formatting import counted
+from reports.analysis.formatting import counted, small_share
+from reports.analysis.formatting import duration as duration_text
 from reports.formats.documents import versioned
 
 log = logging.getLogger("scaling_harness")
@@ -113,7 +114,11 @@ class PlannedSweep:
     def describe(self, duration: SweepDuration) -> str:
         """The duration as one line; further rounds for ``--precision`` are named, and not in it."""
         precision, budget_s = self.suite.precision, self.suite.budget_s
-        rounds = f"; then further rounds for ±{precision * 100:g} %, up to {budget_s:g} s in all" if precision else ""
+        rounds = (
+            f"; then further rounds for ±{small_share(precision)}, up to {duration_text(budget_s)} in all"
+            if precision
+            else ""
+        )
         return f"{duration.text()}, {duration.explanation()}{rounds}"
 
 
