@@ -167,7 +167,7 @@ def _cell_labels(fields: Mapping[str, Any]) -> CellLabels:
         **case_labels(fields["case"]).model_dump(),
         throughput=formatting.estimate(fields["throughput"]),
         step=formatting.duration_estimate(fields["step_s"]),
-        speedup=formatting.speedup(fields["speedup"]),
+        speedup=formatting.speedup(fields["speedup"], fields["efficiency"]),
         efficiency=formatting.efficiency(fields["efficiency"]),
         flags=", ".join(fields["flags"]) or "–",
     )

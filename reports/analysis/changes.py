@@ -85,6 +85,13 @@ def factor(value: float) -> str:
     return f"{number(value)}×"
 
 
+def times(ratio: Estimate) -> str:
+    """A ratio as it is: ``1.31× (1.28–1.34×)``"""
+    if ratio.low is None or ratio.high is None:
+        return factor(ratio.value)
+    return f"{factor(ratio.value)} ({number(ratio.low)}–{factor(ratio.high)})"
+
+
 def parts_of_total(shares: Sequence[float], decimals: int = 0) -> tuple[tuple[str, ...], str]:
     """Shares of a whole in per cent, rounded so that they add up to their rounded total.
 

@@ -260,9 +260,9 @@ def share_with_interval(value: float, low: float, high: float, decimals: int = 0
     return f"{share(value, decimals)} ({_joined(low, *ends)} %)"
 
 
-def speedup(value: Estimate | None) -> str:
-    """``3.41 (3.20–3.60)``; :data:`BASELINE` of what is compared with itself."""
-    return BASELINE if is_baseline(value) else estimate(value)
+def speedup(value: Estimate | None, efficiency: Estimate | None) -> str:
+    """``3.41 (3.20–3.60)``; :data:`BASELINE` of what is compared with itself, whose speed-up may be 2 at 2 ranks."""
+    return BASELINE if is_baseline(efficiency) else estimate(value)
 
 
 def efficiency(value: Estimate | None) -> str:

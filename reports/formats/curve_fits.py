@@ -98,7 +98,7 @@ def _print_curve(curve: Curve, console: Console) -> None:
             str(point.ranks),
             formatting.estimate(point.throughput, unit=False),
             "–" if point.modelled is None else formatting.number(point.modelled),
-            formatting.speedup(point.speedup),
+            formatting.speedup(point.speedup, point.efficiency),
             formatting.efficiency(point.efficiency),
             formatting.percent(point.gustafson if weak else point.karp_flatt),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
 from reports.analysis.axes import Axis, AxisComparison, AxisPoint
 from reports.analysis.findings import MAX_CURVES
 from reports.analysis.flags import claim_problem
@@ -29,7 +29,7 @@ def sections(comparisons: Sequence[AxisComparison], styles: Mapping[str, SeriesS
 
 
 def axis_sentence(comparison: AxisComparison) -> str:
-    """``precision=bf16 against float32 (the default): 1.31× (1.28–1.34) at 1 rank … (synthetic, ddp/gloo).``"""
+    """``precision=bf16 against float32 (the default): 1.31× (1.28–1.34×) at 1 rank … (synthetic, ddp/gloo).``"""
     axis, lines = comparison.axis, _lines(comparison)
     parts: list[str] = []
     for value in axis.values:
@@ -138,20 +138,12 @@ def _gain(point: AxisPoint) -> float:
 
 
 def _gain_text(point: AxisPoint) -> str:
-    """``1.31× (1.28–1.34)``"""
-    gain = point.gain
-    if gain is None:
-        return "–"
-    span = (
-        ""
-        if gain.low is None or gain.high is None
-        else f" ({formatting.number(gain.low)}–{formatting.number(gain.high)})"
-    )
-    return f"{formatting.number(gain.value)}×{span}"
+    """``1.31× (1.28–1.34×)``"""
+    return "–" if point.gain is None else changes.times(point.gain)
 
 
 def _gain_with_verdict(point: AxisPoint) -> str:
-    """``1.02× (0.97–1.07), tied``: where the interval holds 1."""
+    """``1.02× (0.970–1.07×), statistically tied``: where the interval holds 1."""
     gain = point.gain
     tied = gain is not None and gain.low is not None and gain.high is not None and gain.low <= 1 <= gain.high
     return f"{_gain_text(point)}{', statistically tied,' if tied else ''}"

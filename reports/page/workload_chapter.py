@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from reports.analysis import formatting
+from reports.analysis import changes, formatting
 from reports.analysis.cells import Cell
 from reports.analysis.curve import Curve
 from reports.analysis.findings import CellGroup, Findings, has_curve
-from reports.analysis.stats import Estimate
+from reports.analysis.stats import Estimate, is_baseline
 from reports.analysis.units import join_units
 from reports.page import predictions, programs, resources, tables
 from reports.page.bottleneck_table import bottleneck_table
@@ -188,19 +188,19 @@ def _throughput_caption(cells: Sequence[Cell]) -> str:
 
 
 def _scaling_caption(cells: Sequence[Cell]) -> str:
-    scaled = [cell for cell in cells if cell.speedup is not None and cell.case.ranks > 1]
+    scaled = [cell for cell in cells if cell.speedup is not None and not is_baseline(cell.efficiency)]
     if not scaled:
         return "No speed-up: it needs a curve at two rank counts whose ranks share neither cores nor GPUs."
     parts = [
-        f"{cell.labels.backend} {cell.labels.speedup}× at {cell.labels.ranks}"
+        f"{cell.labels.backend} {changes.times(cell.speedup)} at {cell.labels.ranks}"
         for cell in scaled
-        if cell.case.ranks == max(other.case.ranks for other in scaled)
+        if cell.speedup is not None and cell.case.ranks == max(other.case.ranks for other in scaled)
     ]
     return f"Speed-up: {'; '.join(parts)}. The dotted line is ideal."
 
 
 def _efficiency_caption(cells: Sequence[Cell]) -> str:
-    scaled = [cell for cell in cells if cell.efficiency is not None and cell.case.ranks > 1]
+    scaled = [cell for cell in cells if cell.efficiency is not None and not is_baseline(cell.efficiency)]
     if not scaled:
         return "No efficiency: it needs a curve at two rank counts whose ranks share neither cores nor GPUs."
     best = max(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)

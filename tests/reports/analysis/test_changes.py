@@ -68,5 +68,10 @@ def test_rounded_parts_add_up_to_the_rounded_total(shares, decimals):
     assert all(abs(value - 100 * share) < 1.001 * 10**-decimals for value, share in zip(values, shares, strict=True))
 
 
+def test_a_ratio_as_it_is_keeps_its_sign():
+    assert changes.times(ratio(1.31, 1.28, 1.34)) == "1.31× (1.28–1.34×)"
+    assert changes.times(ratio(0.5)) == "0.500×"
+
+
 def test_parts_that_are_no_numbers_have_an_unknown_total():
     assert changes.parts_of_total([0.5, math.nan]) == (("50 %", "unknown"), "unknown")

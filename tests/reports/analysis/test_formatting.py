@@ -132,9 +132,11 @@ def test_shares(value, shown):
 
 def test_what_is_compared_with_itself_is_not_shown_as_measured():
     by_definition, measured = made(1.0, unit="1"), made(1.0, 0.98, 1.02, "1")
-    assert (formatting.efficiency(by_definition), formatting.speedup(by_definition)) == ("baseline", "baseline")
+    assert formatting.efficiency(by_definition) == "baseline"
+    assert formatting.speedup(made(2.0, unit="×"), by_definition) == "baseline", "where the fewest ranks are two"
     assert formatting.efficiency(measured) == "100 % (98–102 %)"
-    assert (formatting.efficiency(None), formatting.speedup(None)) == ("–", "–")
+    assert formatting.speedup(made(2.0, 1.96, 2.04, "×"), measured) == "2.00 (1.96–2.04)"
+    assert (formatting.efficiency(None), formatting.speedup(None, None)) == ("–", "–")
 
 
 def test_a_range_has_its_unit_at_all_magnitudes():
