@@ -283,22 +283,38 @@ def test_what_is_pointed_at_is_told(browser, page):
 
 @pytest.mark.parametrize(("scheme", "gpus"), [("light", False), ("dark", False), ("dark", True)])
 def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme, gpus):
-    kept = cache_folder("npm") / f"{AXE.package}-{AXE.version}.js"
-    try:
-        ensure_npm_file(AXE, kept)
-    except FetchError as why:
-        pytest.skip(str(why))
+    axe = axe_source()
     browser.media(scheme)
     # It looks at every cell of every table: fifty rows tell as much as a thousand.
     page = pages.page_of(gpu_cells()) if gpus else pages.everything(rows=50)
     browser.open(written(folder, "short.html", render(page)))
     charts = browser.draw_all()
-    browser.run(kept.read_text())
+    browser.run(axe)
     found = browser.driver.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
     names = browser.run("return [...document.querySelectorAll('.chart')].map(one => one.getAttribute('aria-label'))")
     assert len(set(names)) == charts == len(pages.figures_of(page))
     assert browser.run("return document.querySelectorAll('figure table').length") == charts
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_first_screen(browser, sweep, scheme):
+    axe = axe_source()
+    browser.media(scheme)
+    browser.open(sweep)
+    browser.run(axe)
+    found = browser.driver.execute_async_script("axe.run('.covered > header, .screen').then(arguments[0])")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+    assert {"color-contrast", "scrollable-region-focusable"} <= {one["id"] for one in found["passes"]}
+
+
+def axe_source() -> str:
+    kept = cache_folder("npm") / f"{AXE.package}-{AXE.version}.js"
+    try:
+        ensure_npm_file(AXE, kept)
+    except FetchError as why:
+        pytest.skip(str(why))
+    return kept.read_text()
 
 
 def test_ten_figures_of_a_thousand_points_fit():
