@@ -20,8 +20,8 @@ ACTIONS: Mapping[str, str] = {
     TERM_TITLES[WAITING]: "find the slowest rank under Where the time goes, and what its cores or its data lack",
     TERM_TITLES[SLOWER]: "give each rank cores and memory bandwidth of its own, or compare with --scaling weak",
     HOST_LAUNCHES: "a larger --batch, or cuda_graph=true where the workload has it",
-    "contention": "let more steps be decomposed (decompose = true) to see what the ranks share",
-    "coherency": "use the rank count of the peak, or let more steps be decomposed (decompose = true)",
+    "contention": "decompose steps (decompose = true in a suite) to see what the ranks share",
+    "coherency": "use the rank count of the peak, or decompose steps (decompose = true in a suite)",
 }
 """What to try against each cause of lost efficiency."""
 

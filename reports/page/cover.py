@@ -58,13 +58,17 @@ def make_cover(
         heat=heat_table(answers),
         changes=tuple(changes),
         statements=tuple(statements[:MAX_STATEMENTS]),
-        more_statements=max(0, len(statements) - MAX_STATEMENTS),
+        more_statements=_more(len(statements) - MAX_STATEMENTS, "sentence"),
         outcome=answer_text.outcome_text(cells),
         problems=tuple(one_line(problem, MAX_PROBLEM_LENGTH) for problem in problems[:MAX_PROBLEMS]),
-        more_problems=max(0, len(problems) - MAX_PROBLEMS),
+        more_problems=_more(len(problems) - MAX_PROBLEMS, "reason"),
         steps=tuple(answer_text.next_steps(answers, cells)),
         commands=tuple(dict.fromkeys(_values(provenance, "command"))),
     )
+
+
+def _more(count: int, noun: str) -> str:
+    return formatting.counted(count, f"more {noun}") if count > 0 else ""
 
 
 def _values(provenance: Sequence[tuple[str, ...]], name: str) -> tuple[str, ...]:
@@ -113,7 +117,8 @@ def _shared_conditions(answers: Sequence[WorkloadAnswer]) -> list[str]:
 
 def _row(answer: WorkloadAnswer, shared: Sequence[str], columns: _Columns) -> tuple[Answer, ...]:
     own = [part for part in answer.conditions.split(" · ") if part not in shared]
-    detail = " · ".join(filter(None, (answer.options, *own, f"data: {answer.data}")))
+    options = [option for option in answer.options.split(", ") if option not in answer.workload]
+    detail = " · ".join(filter(None, (", ".join(options), *own, f"data: {answer.data}")))
     return (
         Answer("workload", answer.workload, detail),
         _fastest(answer),

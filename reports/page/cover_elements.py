@@ -78,11 +78,13 @@ class Cover:
     """What changed between sweeps, above all else."""
     statements: tuple[str, ...]
     """What an option gains, where efficiency is lost over nodes: the first of them."""
-    more_statements: int
+    more_statements: str
+    """``3 more sentences``; empty where all are shown."""
     outcome: str
     problems: tuple[str, ...]
     """Why cells failed or were skipped: the first reasons."""
-    more_problems: int
+    more_problems: str
+    """``2 more reasons``; empty where all are shown."""
     steps: tuple[str, ...]
     """What to do next."""
     commands: tuple[str, ...]

@@ -71,7 +71,7 @@ def test_of_many_and_long_reasons_the_first_are_shown_and_the_others_counted():
     cases = [make_case(ranks=ranks) for ranks in (1, 2, 3, 4, 5)]
     skipped = {case.key: f"{case.ranks} " * 300 for case in cases}
     cover = cover_of(cases, [], skipped)
-    assert (len(cover.problems), cover.more_problems) == (MAX_PROBLEMS, 2)
+    assert (len(cover.problems), cover.more_problems) == (MAX_PROBLEMS, "2 more reasons")
     assert {len(problem) for problem in cover.problems} == {MAX_PROBLEM_LENGTH}
     assert cover.outcome == "0 of 5 cells ok, 5 skipped"
     assert [answer.text for answer in cover.answers[0]][-1] == "none"
