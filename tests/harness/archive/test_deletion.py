@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -22,20 +22,30 @@ from harness.store.opening import open_store
 from harness.sweep.artifacts import held_folder
 from tests.support.builders import make_case, make_trial
 from tests.support.exports import store_sweep
+from tests.support.killed_deletions import state
+from tests.support.paths import ROOT
 from tests.support.stores import begin
 
 LOG = "00-0a1b2c3d"
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with a store of three sweeps; the second has a page, logs and a file of somebody else."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a store of three sweeps; the second has a page and logs."""
+    folder = tmp_path_factory.mktemp("made")
+    place = str(folder / "r.sqlite")
     for number, name in enumerate(("s1", "s2", "s3")):
-        store_sweep("r.sqlite", [make_trial(make_case(ranks=1))], name=name, started_at=f"2026-01-0{number + 1}")
-    assert main(["report", "s2", "--store", "r.sqlite", "-q"]) == 0
-    (tmp_path / "s2" / LOG).mkdir()
-    (tmp_path / "s2" / LOG / "rank-0.log").write_text("died\n")
+        store_sweep(place, [make_trial(make_case(ranks=1))], name=name, started_at=f"2026-01-0{number + 1}")
+    assert main(["report", "s2", "--store", place, "-q"]) == 0
+    (folder / "s2" / LOG).mkdir()
+    (folder / "s2" / LOG / "rank-0.log").write_text("died\n")
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -55,7 +65,7 @@ def ids(place="r.sqlite") -> list[str]:
         return store.sweep_ids()
 
 
-def rows(sweep: str, place="r.sqlite") -> StoredRows:
+def rows(sweep: str, place: str = "r.sqlite") -> StoredRows:
     with closing(open_store(place, create=False)) as store:
         return stored_rows(store.database, sweep)
 
@@ -203,53 +213,32 @@ def test_prune_says_what_would_go_and_does_it_when_it_is_told(run):
     assert run("prune", "--keep", "1", "--yes")[1].splitlines()[-1] == "nothing to delete"
 
 
-def test_a_deletion_that_is_killed_anywhere_leaves_the_sweep_whole_or_gone(folder, run):
-    """Killed before each operation on a file, one after the other, until a deletion comes to its end."""
-    whole = files(folder), rows("s2")
-    copy = folder.with_name(f"{folder.name}-copy")
-    shutil.copytree(folder, copy)
-    states = []
-    for operations in range(200):
-        status = deleting_process(operations)
-        gone = ids() == ["s1", "s3"]
-        assert gone or (ids(), rows("s2")) == (["s1", "s2", "s3"], whole[1])
-        assert not gone or rows("s2") == StoredRows()
-        if not gone:
-            assert set(whole[0]) <= set(files(folder))
-        states.append(gone)
-        # What the next command of this kind finds.
-        assert run("prune", "--keep", "99", "--yes")[0] == 0
-        assert [name for name in files(folder) if not name.startswith(".")] == (["r.sqlite"] if gone else whole[0])
-        assert not list(folder.glob(f"{NOTE_PREFIX}*"))
-        if status == 0:
-            break
-        shutil.rmtree(folder)
-        shutil.copytree(copy, folder)
-        os.chdir(folder)
-    assert status == 0
-    assert states == sorted(states)
-    assert {False, True} == set(states)
+def test_a_deletion_that_is_killed_anywhere_leaves_the_sweep_whole_or_gone(made, folder):
+    """Killed before each operation on a file, until a deletion comes to its end."""
+    whole = state(folder)
+    command = [sys.executable, "-m", "tests.support.killed_deletions", str(made), str(folder / "again")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    deletions = json.loads(done.stdout)
+    for deletion in deletions:
+        left, then = deletion["left"], deletion["then"]
+        if left["sweeps"] == whole["sweeps"]:
+            assert left["rows"] == whole["rows"]
+            assert set(whole["files"]) <= set(left["files"])
+            assert visible(then["files"]) == whole["files"]
+        else:
+            assert (left["sweeps"], left["rows"]) == (["s1", "s3"], StoredRows().model_dump())
+            assert visible(then["files"]) == ["r.sqlite"]
+        assert not any(name.startswith(NOTE_PREFIX) for name in then["files"])
+    gone = [deletion["left"]["sweeps"] == ["s1", "s3"] for deletion in deletions]
+    assert gone == sorted(gone)
+    assert set(gone) == {False, True}
+    assert [deletion["status"] for deletion in deletions] == [-signal.SIGKILL] * (len(deletions) - 1) + [0]
 
 
-def deleting_process(operations: int) -> int:
-    """Its exit status; it is killed by SIGKILL before it has begun one more than so many operations on files."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    seen = 0
-
-    def kill(event: str, arguments: tuple) -> None:
-        nonlocal seen
-        writes = event in ("os.remove", "os.rmdir", "os.rename", "os.mkdir", "shutil.rmtree") or (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if writes:
-            seen += 1
-            if seen > operations:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(kill)
-    os._exit(main(["sweeps", "delete", "s2", "--yes", "-q", "--store", "r.sqlite"]))
+def visible(names: list[str]) -> list[str]:
+    """Without what a killed process may leave, as it does wherever it writes a file."""
+    return [name for name in names if not name.startswith(".scaling-harness-")]
 
 
 def test_every_table_that_names_a_sweep_is_emptied():
