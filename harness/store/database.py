@@ -88,6 +88,7 @@ class Database:
     def __init__(self, engine: sa.Engine, label: str) -> None:
         self.engine, self.label = engine, label
         self.patience = patience_of(engine.url)
+        self._tables: set[str] = set()  # that were seen: another process may add some
         if engine.dialect.name == "sqlite":
             wait_for_locks(engine, self.patience, label)
 
@@ -160,8 +161,10 @@ class Database:
 
     def has_table(self, table: sa.Table) -> bool:
         """Whether the store has a table, which those of earlier formats may not. Raises :class:`StoreError`."""
-        with self.reading() as connection:
-            return bool(sa.inspect(connection).has_table(table.name))
+        if table.name not in self._tables:
+            with self.reading() as connection:
+                self._tables.update(sa.inspect(connection).get_table_names())
+        return table.name in self._tables
 
     def close(self) -> None:
         self.engine.dispose()
