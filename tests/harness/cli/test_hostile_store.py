@@ -70,7 +70,10 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.add(tag)
-        self.attributes |= {name for name, _ in attrs}
+        # The height of a figure with a row for each long name is a number of ours.
+        self.attributes |= {
+            name for name, value in attrs if name != "style" or not re.fullmatch(r"--height:\d+px", value or "")
+        }
         self.links |= {str(value) for name, value in attrs if name in ("href", "src", "xlink:href", "action")}
         self.scripts += tag == "script"
 
