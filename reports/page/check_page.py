@@ -212,6 +212,8 @@ def _night_labels(nights: Sequence[NightPoint]) -> tuple[str, ...]:
 
 
 MAX_FIGURES = 12
+MAX_OPEN_ROWS = 3
+"""Figures of further rows, which are less grave, are folded."""
 MAX_TITLE_CHARS = 120
 """Of a name; the table has the whole name."""
 HEADER = ("status", "curve", "ranks", "what", "change (95 %)", "pairs", "why")
@@ -244,14 +246,14 @@ def _findings_section(verdict_rows: Sequence[VerdictRow], judgement: Judgement) 
     if verdict_rows:
         note = "Changes of the value itself, with 95 % intervals. Series that passed are under “All series”."
         yield Section(
-            "Found",
+            "Findings",
             f"All curves: {shared}" if shared else "",
-            tables=(Table("Found", HEADER, tuple(map(_row_cells, verdict_rows)), note),),
+            tables=(Table("Findings", HEADER, tuple(map(_row_cells, verdict_rows)), note),),
         )
 
 
 def _row_sections(verdict_rows: Sequence[VerdictRow], series_by_key: SeriesByKey) -> Iterator[Section]:
-    """A section for each row, up to :data:`MAX_FIGURES` figures."""
+    """A section for each row, the worst open, up to :data:`MAX_FIGURES` figures."""
     remaining = MAX_FIGURES
     for number, row in enumerate(verdict_rows):
         figures = tuple(_row_figures(f"r{number}", row, series_by_key))[:remaining]
@@ -261,6 +263,7 @@ def _row_sections(verdict_rows: Sequence[VerdictRow], series_by_key: SeriesByKey
                 f"{one_line(row.curve, MAX_TITLE_CHARS)} · {row.what}",
                 row.why if row.finding else row.status,
                 figures,
+                folded=number >= MAX_OPEN_ROWS,
             )
 
 

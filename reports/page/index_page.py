@@ -21,6 +21,8 @@ from reports.page.elements import Hyperlink, Page, Section, Table
 from reports.page.palette import backend_styles
 from reports.page.trends import Trend, group_of, trend_sections
 
+MAX_OPEN_TRENDS = 2
+"""The figures of further workloads are folded."""
 MAX_OPEN_SWEEPS = 14
 """Older sweeps are folded."""
 DATE_FORMATS = ("%m-%d", "%Y-%m-%d", "%m-%d %H:%M", "%Y-%m-%d %H:%M")
@@ -39,9 +41,9 @@ def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
         warnings=tuple(_warnings(nights[-1], reference, labels, unfinished)),
         sections=(
             Section("Sweeps", tables=(_slice_rows(sweeps, None, MAX_OPEN_SWEEPS),)),
-            *_older_sweeps(sweeps),
-            *_trends(nights, labels, reference, last),
             *_tables(nights, last, first, labels),
+            *_trends(nights, labels, reference, last),
+            *_older_sweeps(sweeps),
         ),
     )
 
@@ -95,7 +97,8 @@ def _cell_count(count: int) -> str:
 def _warnings(newest: Night, reference: Night, labels: dict[str, str], unfinished: Sequence[str]) -> Iterator[str]:
     bad = [cell for cell in newest.cells if cell.outcome in ("failed", "timeout", "invalid")]
     if bad:
-        yield f"Newest sweep ({labels[newest.sweep]}): {_cell_count(len(bad))} failed or invalid, see “Not ok”."
+        count = _cell_count(len(bad))
+        yield f"Newest sweep ({labels[newest.sweep]}): {count} failed or invalid, see “Failed and skipped”."
     if differ := environment_differences(newest, reference):
         yield (
             f"Newest sweep ({labels[newest.sweep]}): not comparable with {labels[reference.sweep]}: "
@@ -120,7 +123,9 @@ def _trends(
         shown = tuple(labels[night.sweep] for night in planned)
         since = trends.sweep_span(last, labels) if last else ""
         changes = last.changes if last else ()
-        yield from trend_sections(Trend(f"g{number}", group, planned, shown, reference, styles, since, changes))
+        trend = Trend(f"g{number}", group, planned, shown, reference, styles, since, changes)
+        for section in trend_sections(trend):
+            yield replace(section, folded=section.folded or number >= MAX_OPEN_TRENDS)
 
 
 def _tables(
@@ -130,7 +135,7 @@ def _tables(
         yield Section("Changes", tables=(_changes_table(last, first, labels),))
     failures = _failures_table(nights, labels)
     if failures.rows:
-        yield Section("Not ok", tables=(failures,))
+        yield Section("Failed and skipped", tables=(failures,))
 
 
 def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, str]) -> Table:

@@ -42,7 +42,7 @@ def test_the_verdict_stands_on_top(page):
 
 
 def test_the_table_has_the_worst_first_and_all_series_are_there(page):
-    assert [row[0] for row in page.table("Found").rows][:4] == ["regressed", "regressed", "failed", "missing"]
+    assert [row[0] for row in page.table("Findings").rows][:4] == ["regressed", "regressed", "failed", "missing"]
     assert len(page.table("All series").rows) == 54
 
 
@@ -145,7 +145,7 @@ def test_a_thousand_regressions_make_a_page_of_a_dozen_figures():
     judgement = judgements.thousand()
     html = render(make_check_page(judgement, [nights(one.name) for one in judgement.verdicts[:40]]), LIBRARY)
     assert html.count('class="chart"') == MAX_FIGURES
-    assert "<summary>Found, 1,000 rows</summary>" in html
+    assert "<summary>Findings, 1,000 rows</summary>" in html
 
 
 @pytest.mark.parametrize("judgement", [judgements.nothing(), judgements.numberless(), of(*judgements.passes(20))])
