@@ -22,6 +22,8 @@ GROUP = re.compile(r"g\d+-")
 """Begins the keys of a workload's figures on the page."""
 MARGINS_PX = {"l": 70, "r": 20, "t": 70, "b": 60}
 HEIGHT_PX, LEGEND_LINE_PX = 380, 20
+STANDOFF_PX = 12
+"""Between the title of an axis and the names of its places."""
 
 
 def page_figures(cells: Sequence[Cell]) -> dict[str, plotly.graph_objects.Figure]:
@@ -62,7 +64,10 @@ def _standalone(section: Section, figure: Figure) -> dict[str, Any]:
     layout["showlegend"] = True
     layout["legend"] = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"}
     for axis, title in zip(("xaxis", "yaxis"), axis_titles(figure), strict=True):
-        layout[axis] = layout.get(axis, {}) | {"title": {"text": literal(title)}, "automargin": True}
+        layout[axis] = layout.get(axis, {}) | {
+            "title": {"text": literal(title), "standoff": STANDOFF_PX},
+            "automargin": True,
+        }
     for trace in drawing["data"]:
         # The band of a fitted line belongs to that line.
         trace["showlegend"] = "name" in trace
