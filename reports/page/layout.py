@@ -16,6 +16,8 @@ from reports.page.elements import Figure
 from reports.page.figure_axes import Axis, x_axis, y_axis
 
 HEIGHT, WIDTH, WIDE = 290, 370, 960
+MIN_HEIGHT = 150
+"""Of a figure of few rows, so that a tooltip is inside of it."""
 NARROW = 300
 """The width of a figure on a phone."""
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 26
@@ -58,7 +60,7 @@ class FigureLayout:
             self.labels = break_labels(names, MAX_ROW_CHARACTERS)
             lines = max(map(len, self.labels))
             self.left = round(12 + CHARACTER_PX * max(len(line) for label in self.labels for line in label))
-            height = TOP + BOTTOM + len(names) * _row_height(figure, lines)
+            height = max(MIN_HEIGHT, TOP + BOTTOM + len(names) * _row_height(figure, lines))
             lines = 1
             self.y = _with_spaced_values(self.y, NARROW - self.left - RIGHT)
         self.height = height

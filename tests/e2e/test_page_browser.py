@@ -281,6 +281,41 @@ def test_what_is_pointed_at_is_told(browser, page):
     assert "ddp/gloo" in told
 
 
+HOVER_EVERY_CURVE = """
+    const done = arguments[arguments.length - 1];
+    (async () => {
+        const outside = [];
+        let shown = 0;
+        for (const chart of document.querySelectorAll(".chart.drawn")) {
+            const figure = chart.querySelector(".live"), box = chart.getBoundingClientRect();
+            for (const [curveNumber, trace] of figure.data.entries()) {
+                for (const pointNumber of [0, Math.floor(trace.x.length / 2), trace.x.length - 1]) {
+                    Plotly.Fx.hover(figure, [{ curveNumber, pointNumber }]);
+                    await new Promise(requestAnimationFrame);
+                    const label = figure.querySelector(".hoverlayer .hovertext")?.getBoundingClientRect();
+                    if (!label) continue;
+                    shown++;
+                    // Within two pixels: its border is drawn around it.
+                    const inside = label.left >= box.left - 2 && label.right <= box.right + 2;
+                    if (!inside || label.top < box.top - 2 || label.bottom > box.bottom + 2)
+                        outside.push([chart.id, trace.name, pointNumber]);
+                }
+            }
+        }
+        done([shown, outside]);
+    })();
+"""
+
+
+def test_tooltips_are_inside_of_their_figures_on_a_phone(browser, gpu_page):
+    browser.width(390)
+    browser.open(gpu_page)
+    browser.draw_all()
+    shown, outside = browser.driver.execute_async_script(HOVER_EVERY_CURVE)
+    assert shown > 30
+    assert outside == []
+
+
 @pytest.mark.parametrize(("scheme", "gpus"), [("light", False), ("dark", False), ("dark", True)])
 def test_axe_finds_nothing_and_every_chart_has_a_name(browser, folder, scheme, gpus):
     axe = axe_source()
