@@ -13,6 +13,7 @@ from reports.analysis.cells import Cell
 from reports.page.elements import Table
 
 CHECKPOINTS_TITLE = "Checkpoints"
+ABSENT = "–"
 NOTE = (
     "Model and optimizer, saved after the measured window. Stall: how long training stands still for one save, on the "
     "slowest rank. blocking: torch.save on rank 0 while the others wait, a sharded state gathered first; it does not "
@@ -29,12 +30,16 @@ def checkpoint_table(cells: Sequence[Cell]) -> Table:
         readings = {reading.name: reading for reading in cell.readings if reading.name in CHECKPOINT_READINGS}
         if not readings:
             continue
-        shown = [_shown(readings[name]) for name in CHECKPOINT_READINGS if name in readings]
+        # A record may lack some of them.
+        shown = [_shown(readings[name]) if name in readings else ABSENT for name in CHECKPOINT_READINGS]
         way = str(cell.case.workload_options.get("checkpoint", "none"))
         known = any(reading.estimate for reading in readings.values())
         # How it saved has a column of its own.
         title = case_title(without_setting(cell.case, f"workload.{cell.case.workload}.checkpoint"))
-        rows.append((title, way, *(shown if known else [shown[0], *["–"] * (len(shown) - 1)])))
+        if not known:
+            reason = next(_shown(reading) for reading in readings.values())
+            shown = [reason, *[ABSENT] * (len(shown) - 1)]
+        rows.append((title, way, *shown))
     header = ("cell", "saved by", "stall (95 %)", "stall per GB", "on the disk after", "size", "rate")
     return Table(CHECKPOINTS_TITLE, header, tuple(rows), NOTE)
 

@@ -10,7 +10,7 @@ from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
 from reports.formats.terminal import finding_tables
 from reports.formats.trial_rows import SweepFacts, rows_of
-from reports.page.checkpoints import CHECKPOINTS_TITLE
+from reports.page.checkpoints import CHECKPOINTS_TITLE, checkpoint_table
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.pages import page_of
 
@@ -54,6 +54,19 @@ def test_the_page_has_a_row_for_each_cell_that_measured_it(cells):
     ]
     (further,) = [section for section in page.sections if section.title == "Further readings"]
     assert [row[1] for row in further.tables[0].rows] == ["cycles"]
+
+
+@pytest.mark.parametrize(
+    ("readings", "shown"),
+    [
+        (UNKNOWN[1:2], (f"unknown: {WHY}", "–", "–", "–", "–")),
+        (MEASURED[3:4], ("–", "–", "–", "100 MB", "–")),
+    ],
+)
+def test_a_record_that_lacks_some_of_the_readings_has_a_whole_row(readings, shown):
+    case = make_case(ranks=2, workload_options={"checkpoint": "blocking"})
+    cells = make_cells([case], {}, [trial_of(case, readings)], {})
+    assert checkpoint_table(cells).rows[0][2:] == shown
 
 
 def test_json_has_the_values_or_the_reason(cells):
