@@ -126,16 +126,17 @@ def _read(path: Path, *, required: bool) -> Configuration:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-        text = data.decode()
-        content: Any = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"{path}: cannot be read as a configuration ({one_line(str(problem), 200)})") from None
-    except tomllib.TOMLDecodeError as problem:
-        if not required and "scaling" not in text:
+        if not required and PROJECT_TABLE[-1].encode() not in data:
             return Configuration()
+        if len(data) > MAX_FILE_BYTES:
+            raise UsageError(f"{path}: is too large for a configuration (at most {MAX_FILE_BYTES // 2**20} MiB)")
+        text = data.decode("utf-8-sig")  # Editors of Windows write a byte order mark.
+        content: Any = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as problem:
         raise UsageError(f"{path}: {problem}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UsageError(f"{path}: is too large for a configuration (at most {MAX_FILE_BYTES // 2**20} MiB)")
+    except (OSError, ValueError, RecursionError) as problem:
+        # Numbers of thousands of digits, and lists as deep, are no TOMLDecodeError.
+        raise UsageError(f"{path}: cannot be read as a configuration ({one_line(str(problem), 200)})") from None
     for part in prefix:
         content = content.get(part) if isinstance(content, dict) else None
     if content is None and not required:

@@ -100,6 +100,24 @@ def test_a_pyproject_without_our_table_is_nobody_s_configuration(project):
     assert find_configuration().path is None, "what is damaged there is not ours to report"
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[", b"#" * 2_000_000])
+def test_nor_is_one_that_cannot_be_read_and_does_not_name_it(project, content):
+    (project / "pyproject.toml").write_bytes(content)
+    assert find_configuration().path is None
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(project):
+    (project / "scaling.toml").write_bytes(b'\xef\xbb\xbfstore = "a.sqlite"\n')
+    assert find_configuration().store == "a.sqlite"
+
+
+@pytest.mark.parametrize("value", ["[" * 20_000, "9" * 20_000])
+def test_a_value_beyond_what_the_parser_reads_is_refused(project, value):
+    write(project, f"store = {value}")
+    with pytest.raises(UsageError, match="cannot be read as a configuration"):
+        find_configuration()
+
+
 def test_a_file_that_others_can_change_is_refused_unless_it_is_named(project, monkeypatch, capfd):
     path = write(project, "[sweep]\nranks = 3\n")
     path.chmod(0o666)
