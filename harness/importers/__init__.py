@@ -23,6 +23,7 @@ NOT_PLUGINS = frozenset(
         "ingest",
         "limits",
         "log_lines",
+        "pattern_time",
         "night_csv",
         "night_order",
         "night_places",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.errors import UsageError
 from harness.importers import FileRuns
 from harness.importers.documents import Source
 from harness.importers.limits import open_table
+from harness.importers.pattern_time import MATCH_LIMIT_S, PatternTimeError, limited_lines
 
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 MIN_LINES = 4
@@ -22,6 +24,8 @@ UNITS = {
     "per_s": lambda value: 1 / value,
 }
 """A pattern's group that holds the number, and the seconds that it stands for: a rate becomes the time of one unit."""
+GROUPED_DIGITS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+"""``4,155``: commas that group digits. Any other comma is a decimal one, as in ``147,6``."""
 OTHER_GROUPS = ("step", "rank", "name")
 TABLE = "name the group of the number s, ms, us or per_s, as in '(?P<ms>[0-9.]+) ms/step'"
 
@@ -76,7 +80,7 @@ def read_log(path: Path, night: str | None, pattern: LogPattern) -> FileRuns:
         pattern: What its lines look like.
 
     Raises:
-        UsageError: The file cannot be read, or no line matches.
+        UsageError: The file cannot be read, no line matches, or one takes the pattern too long.
     """
     try:
         with open_table(path, compressed=path.suffix == ".gz") as file:
@@ -85,7 +89,14 @@ def read_log(path: Path, night: str | None, pattern: LogPattern) -> FileRuns:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
         raise UsageError(f"{path}: cannot be read ({reason}); name a log") from None
     source = Source(path, content, night)
-    found = list(_timings(content.decode("utf-8", "replace").splitlines(), pattern))
+    try:
+        with closing(limited_lines(content.decode("utf-8", "replace").splitlines())) as lines:
+            found = list(_timings(lines, pattern))
+    except PatternTimeError as problem:
+        raise UsageError(
+            f"{path}:{problem.line}: the pattern {pattern.expression.pattern!r} took more than {MATCH_LIMIT_S} s with "
+            "this line; write one without nested repeats by --pattern, or shorten the line"
+        ) from None
     if not found:
         raise UsageError(f"{path}: no line has a time; the pattern is {pattern.expression.pattern!r}")
     runs = []
@@ -113,9 +124,14 @@ def _timings(lines: Iterable[str], pattern: LogPattern) -> Iterator[_Timing]:
             continue
         groups = match.groupdict()
         try:
-            value = float(groups[pattern.unit].replace(",", ""))
+            value = _number(groups[pattern.unit])
         except (AttributeError, ValueError):
             continue
         seconds = UNITS[pattern.unit](value) if value > 0 else 0.0
         if 0 < seconds < float("inf"):
             yield _Timing(groups.get("step"), seconds, groups.get("name") or "")
+
+
+def _number(text: str) -> float:
+    """Raises :class:`ValueError`, or :class:`AttributeError` for ``None``."""
+    return float(text.replace(",", "" if GROUPED_DIGITS.fullmatch(text) else "."))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from harness.errors import UsageError
 from harness.importers import IMPORTERS, FileRuns
 from harness.importers.detection import HEAD_BYTES, matching_importers
 from harness.importers.log_lines import parse_pattern, read_log
+from harness.importers.pattern_time import PatternTimeError, limited_lines
 from harness.store.opening import open_store
 
 FILES = Path(__file__).parent / "files"
@@ -177,6 +180,29 @@ def test_any_log_is_read_by_a_pattern(tmp_path):
     pattern = parse_pattern(r"step (?P<step>\d+): (?P<per_s>[\d,.]+) img/s")
     (run,) = read_log(path, None, pattern).runs
     assert run.seconds == pytest.approx((1 / 1000.5, 1 / 1100.5, 1 / 1200.5))
+
+
+def test_a_comma_that_groups_no_digits_is_a_decimal_one(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("147,6 ms\n1,5 ms\n1,234,567.5 ms\n1,2,3 ms\n")
+    (run,) = read_log(path, None, parse_pattern(r"(?P<ms>[\d,.]+) ms")).runs
+    assert run.seconds == pytest.approx((0.1476, 0.0015, 1234.5675))
+
+
+def test_a_pattern_that_takes_too_long_with_a_line_is_an_error_that_names_the_line():
+    expression = re.compile("(a+)+$")
+    lines = ["short", "a" * 60 + "b"]
+    with pytest.raises(PatternTimeError) as raised, closing(limited_lines(lines, limit_s=0.05)) as limited:
+        list(map(expression.search, limited))
+    assert raised.value.line == 2
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_a_log_of_torchtitan_with_a_long_line_is_read(tmp_path):
+    path = tmp_path / "train.log"
+    path.write_text("step: 1  loss: 8  tps: 4,000\n" + "x step: " * 5000)
+    (run,) = IMPORTERS.load("torchtitan").read(path, None).runs
+    assert run.seconds == (1 / 4000,)
 
 
 @pytest.mark.parametrize(
