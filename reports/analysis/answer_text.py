@@ -71,7 +71,8 @@ def peak_detail(answer: WorkloadAnswer) -> str:
 
 
 def _whose(answer: WorkloadAnswer) -> str:
-    return "" if answer.scaled is None or answer.scaled == answer.fastest[0] else f"{answer.scaled}: "
+    # Of several that are tied, "scales to 4 ranks" would not say which.
+    return "" if answer.scaled is None or answer.fastest == (answer.scaled,) else f"{answer.scaled}: "
 
 
 def why_text(answer: WorkloadAnswer) -> str:

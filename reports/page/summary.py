@@ -84,7 +84,7 @@ def flag_lines(findings: Findings) -> list[str]:
         for name, what in curve.fit_flags.items():
             seen.setdefault(name, []).append(f"{labels.workload} · {labels.backend}: {what}")
     for name, curves_with in seen.items():
-        more = f" (and {len(curves_with) - 1} more curves)" if len(curves_with) > 1 else ""
+        more = f" (and {formatting.counted(len(curves_with) - 1, 'more curve')})" if len(curves_with) > 1 else ""
         lines.append(f"{name}: {curves_with[0]}{more}; {remedy(name)}")
     return lines
 

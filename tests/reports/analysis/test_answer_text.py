@@ -40,6 +40,13 @@ def test_a_reach_names_its_backend_where_another_is_the_fastest():
     assert efficient_to_detail(answer).startswith("56 % (55–56 %) at 2 ranks")
 
 
+def test_of_backends_that_are_tied_a_reach_says_which_is_meant():
+    tied = answer_of({"ddp": {1: 0.1, 2: 0.06}, "horovod": {1: 0.1, 2: 0.061}}, repeats=(0.8, 1.0, 1.25))
+    assert len(tied.fastest) == 2
+    assert tied.scaled == tied.fastest[0] == "ddp/gloo"
+    assert efficient_to_text(tied).startswith("ddp/gloo: ")
+
+
 def test_one_rank_count_says_nothing_of_scaling():
     sentence = answer_sentence(answer_of({"ddp": {2: 0.06}}))
     assert not any(word in sentence for word in ("scal", "efficiency", "peak", "rank count"))
