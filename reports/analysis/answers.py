@@ -195,7 +195,8 @@ def _fastest(group: CellGroup) -> tuple[list[Cell], str | None]:
     gains = [(cell, ratio(best.rates, cell.rates)) for cell in others]
     tied = [cell for cell, gain in gains if gain.low is not None and gain.low <= 1]
     uncertain = not tied and any(gain.low is None for _, gain in gains)
-    return [best, *tied], "one trial has no interval to compare" if uncertain else None
+    whose = "one trial has" if len(best.rates) == 1 else "others have one trial,"
+    return [best, *tied], f"{whose} no interval to compare" if uncertain else None
 
 
 def candidates(cells: Sequence[Cell]) -> list[Cell]:

@@ -65,6 +65,12 @@ def test_one_trial_ranks_nothing_and_is_not_trusted():
     assert (answer.trust.word, answer.trust.reason) == ("low", "one trial: no interval")
 
 
+def test_a_fastest_backend_of_several_trials_is_not_said_to_have_one():
+    cells = [*cells_of({"ddp": {2: 0.06}}), *cells_of({"horovod": {2: 0.09}}, repeats=(1.0,))]
+    (answer,) = workload_answers(analyse_cells(cells))
+    assert answer.fastest_reason == "others have one trial, no interval to compare"
+
+
 def test_efficiency_ends_between_two_measured_rank_counts():
     # Efficiencies 1, 0.91, 0.77, 0.59
     reached = answer_of({"ddp": amdahl(0.1, (1, 2, 4, 8))}).efficient_to
