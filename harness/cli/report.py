@@ -98,6 +98,8 @@ def report(
             raise UsageError(
                 "--predict, --ranks-per-node and --link apply to a page of sweeps, not to an --index; leave them out"
             )
+        if any(value is not None for value in (price_per_hour, co2, target)):
+            raise UsageError("--price-per-hour, --co2 and --target apply to the page of one sweep, not to an --index")
         from harness.publish.index import write_index
 
         return print_output(write_index(sweeps or [], store, index), as_json=as_json)

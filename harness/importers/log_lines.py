@@ -26,7 +26,7 @@ UNITS = {
 """A pattern's group that holds the number, and the seconds that it stands for: a rate becomes the time of one unit."""
 GROUPED_DIGITS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 """``4,155``: commas that group digits. Any other comma is a decimal one, as in ``147,6``."""
-OTHER_GROUPS = ("step", "rank", "name")
+OTHER_GROUPS = ("step", "name")
 TABLE = "name the group of the number s, ms, us or per_s, as in '(?P<ms>[0-9.]+) ms/step'"
 
 
@@ -36,9 +36,9 @@ class LogPattern:
 
     Args:
         title: What is measured, for the name of the series: ``iteration``.
-        expression: Its named group ``s``, ``ms``, ``us`` or ``per_s`` is the number. ``step`` and ``rank``, where there
-            are such groups, say whose: of several ranks that report a step the slowest one counts. ``name`` becomes a
-            part of the name of the series, since its value makes another series.
+        expression: Its named group ``s``, ``ms``, ``us`` or ``per_s`` is the number. Where there is
+            a group ``step``, the slowest of several ranks that report a step counts. ``name`` becomes a part of the
+            name of the series, since its value makes another series.
     """
 
     title: str

@@ -14,7 +14,7 @@ from harness.importers.log_lines import LogPattern, read_log
 
 PATTERN = LogPattern(
     "time of a token",
-    re.compile(r"^(?:\[(?:rank)?(?P<rank>\d+)\]:)?.*\bstep:\s*(?P<step>\d+)\b.*\b(?:tps|wps):\s*(?P<per_s>[\d,.]+)"),
+    re.compile(r"^.*\bstep:\s*(?P<step>\d+)\b.*\b(?:tps|wps):\s*(?P<per_s>[\d,.]+)"),
 )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from xml.etree import ElementTree
 
 import pytest
 
-from harness.store.opening import open_store
 from tests.e2e.conftest import Harness
 from tests.support.checkouts import Checkout
+from tests.support.nights import repeat_night
 
 STEP = "    def _finish(self) -> None:\n"
 SLOWER_S = 0.01
@@ -32,29 +31,10 @@ def sweep(harness: Harness) -> str:
     return json.loads(done.stdout)["sweep"]
 
 
-def repeat_night(harness: Harness, sweep: str, nights: int) -> None:
-    """As many nights before it, each of the same trials a few per cent off."""
-    store = open_store(str(harness.folder / ".runs/results.sqlite"), create=True)
-    info, trials = store.sweep(sweep), store.trials(sweep)
-    noise = random.Random(0)
-    for number in range(nights):
-        name = f"20260101-00000{number}-abcd"
-        store.begin_sweep(info.model_copy(update={"id": name, "started_at": f"2026-01-01T00:00:0{number}+00:00"}))
-        for trial in trials:
-            factor = 1 + noise.gauss(0, 0.03)
-            ranks = tuple(
-                rank.model_copy(update={"step_s": tuple(step_s * factor for step_s in rank.step_s)})
-                for rank in trial.ranks
-            )
-            store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
-        store.finish_sweep(name, info.started_at)
-    store.close()
-
-
 @pytest.mark.alone
 def test_a_slower_exchange_is_confirmed_and_told_as_lost_scaling(nightly):
     harness, checkout = nightly
-    repeat_night(harness, sweep(harness), 6)
+    repeat_night(harness.folder / ".runs/results.sqlite", sweep(harness), nights=6, spread=0.03)
     base = checkout.head()
     alone = '__import__("os").environ["WORLD_SIZE"] == "1"'
     checkout.edit("bench/workloads/training.py", STEP, f"{STEP}        {alone} or time.sleep({SLOWER_S})\n")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.store.opening import open_store
+from tests.support.nights import repeat_night
 from tests.support.user_repositories import UserRepository
 from tests.support.workflow_runs import CI, Runner
 
@@ -54,26 +54,6 @@ def configuration() -> str:
     return text
 
 
-def repeat_night(folder: Path, nights: int) -> str:
-    """Put as many nights before the one in the store, each of its trials one per cent off; returns that one's id."""
-    store, noise = open_store(str(folder / ".runs" / "results.sqlite"), create=True), random.Random(0)
-    (sweep,) = store.sweep_ids()
-    info, trials = store.sweep(sweep), store.trials(sweep)
-    for number in range(nights):
-        name = f"20260101-00000{number}-abcd"
-        store.begin_sweep(info.model_copy(update={"id": name, "started_at": f"2026-01-01T00:00:0{number}+00:00"}))
-        for trial in trials:
-            factor = 1 + noise.gauss(0, 0.01)
-            ranks = tuple(
-                rank.model_copy(update={"step_s": tuple(step_s * factor for step_s in rank.step_s)})
-                for rank in trial.ranks
-            )
-            store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
-        store.finish_sweep(name, info.started_at)
-    store.close()
-    return sweep
-
-
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory):
     return tmp_path_factory.mktemp("wheels")
@@ -101,7 +81,7 @@ def test_a_night_finds_and_confirms_a_slowdown_of_the_program_and_an_unchanged_o
     runner = Runner(tmp_path, repository.path, wheels)
     base = repository.git("rev-parse", "--short=12", "HEAD")
     assert runner.run_gitlab("nightly") == 3, "the first night has nothing to compare with"
-    unchanged = repeat_night(runner.clone, 4)
+    unchanged = repeat_night(runner.clone / ".runs/results.sqlite", None, nights=4, spread=0.01)
     assert runner.run(f"python -m harness check --sweep {unchanged} --confirm") == 0
 
     repository.slow_down(SLOWER)

@@ -273,6 +273,7 @@ def test_what_can_t_be_done_is_one_line(place, tmp_path, capfd):
     assert "cannot be written" in said_wrong(capfd, "--index", "/proc/nights", "--store", place)
     assert "no sweep 'night-1'" in said_wrong(capfd, "night-1", "--index", nights, "--store", place)
     assert "leave one of them out" in said_wrong(capfd, "--index", nights, "--out", "a.html", "--store", place)
+    assert "--price-per-hour, --co2 and --target apply" in said_wrong(capfd, "--index", nights, "--co2", "400")
 
 
 def test_the_command_says_what_it_wrote(place, tmp_path, capfd):
