@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -23,3 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> GoldenFiles:
     return GoldenFiles(update=request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """A command that a test calls with `--quiet` or `--verbose` sets the level for the process: put it back."""
+    log = logging.getLogger("scaling_harness")
+    before = log.level
+    yield
+    log.setLevel(before)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import Harness
 from tests.support.checkouts import Checkout
-from tests.support.nights import repeat_night
+from tests.support.repeated_nights import repeat_night
 
 STEP = "    def _finish(self) -> None:\n"
 SLOWER_S = 0.01

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.store.opening import open_store
-from tests.support.nights import repeat_night
+from tests.support.repeated_nights import repeat_night
 from tests.support.user_repositories import UserRepository
 from tests.support.workflow_runs import CI, Runner
 

@@ -1,39 +1,75 @@
-"""Nights before one that was measured: the same trials, each a little off."""
+"""Stores with a history of synthetic nights, for tests of the command `check`."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
 
+from bench.core.records import Trial
+from harness.planning.environment import Environment, read_environment
+from harness.planning.plan import Plan, Skip
+from harness.planning.suite import Suite
 from harness.store.opening import open_store
+from harness.store.store import SweepInfo
+from tests.support.builders import make_case, make_trial
+
+CASES = tuple(make_case(ranks=ranks) for ranks in (1, 2, 4))
+STEP_S = {1: 0.1, 2: 0.06, 4: 0.04}
 
 
-def repeat_night(store_path: Path, sweep: str | None, nights: int, spread: float) -> str:
-    """Put as many nights of a sweep's trials before it.
+def environment(commit: str, **changes) -> Environment:
+    known = read_environment().model_copy(update={"commit": commit, "changed_files": False})
+    return known.model_copy(update=changes)
 
-    Args:
-        store_path: The store that holds it.
-        sweep: Its id; ``None``: the only one that there is.
-        nights: How many.
-        spread: The standard deviation of a trial's step time, as a share of it.
 
-    Returns:
-        The id of the sweep.
-    """
-    store, noise = open_store(str(store_path), create=True), random.Random(0)
-    if sweep is None:
-        (sweep,) = store.sweep_ids()
-    info, trials = store.sweep(sweep), store.trials(sweep)
-    for number in range(nights):
-        name = f"20260101-00000{number}-abcd"
-        store.begin_sweep(info.model_copy(update={"id": name, "started_at": f"2026-01-01T00:00:0{number}+00:00"}))
-        for trial in trials:
-            factor = 1 + noise.gauss(0, spread)
-            ranks = tuple(
-                rank.model_copy(update={"step_s": tuple(step_s * factor for step_s in rank.step_s)})
-                for rank in trial.ranks
+WRITTEN: dict[str, bytes] = {}
+"""Stores that were written from nothing, by what was asked for: they are many, and alike."""
+
+
+def write_nights(place, count: int, first: int = 1, **asked) -> None:
+    """``count`` nights of the suite ``nightly``. ``slower``: by rank count, how much longer a step takes;
+    ``variables``: what the ranks recorded of their environment."""
+    if Path(place).exists():
+        _write(place, count, first, **asked)
+        return
+    key = repr((count, first, sorted(asked.items())))
+    if key not in WRITTEN:
+        _write(place, count, first, **asked)
+        WRITTEN[key] = Path(place).read_bytes()
+    Path(place).write_bytes(WRITTEN[key])
+
+
+def _write(
+    place, count: int, first: int, slower=None, commit=None, cases=CASES, skips=(), variables=None, hour=0, **changes
+) -> None:
+    store = open_store(str(place), create=True)
+    for number in range(first, first + count):
+        name = f"202601{number:02d}-{hour:02d}0000-abcd"
+        where = environment(commit or f"c{number}", **changes)
+        store.begin_sweep(
+            SweepInfo(
+                id=name,
+                started_at=f"2026-01-{number:02d}T{hour:02d}:00:00+00:00",
+                command="python -m harness sweep nightly",
+                suite=Suite(name="nightly"),
+                environment=where,
+                plan=Plan(
+                    cases=cases,
+                    skips=tuple(Skip(case=case, reason="4 ranks need 4 cores") for case in skips),
+                    not_applicable=(),
+                    repeats=5,
+                ),
             )
-            store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
-        store.finish_sweep(name, info.started_at)
+        )
+        for case in cases:
+            for trial in trials_of(case, number, (slower or {}).get(case.ranks, 1.0)):
+                ranks = tuple(rank.model_copy(update={"variables": variables}) for rank in trial.ranks)
+                store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
+        store.finish_sweep(name, f"2026-01-{number:02d}T{hour + 1:02d}:00:00+00:00")
     store.close()
-    return sweep
+
+
+def trials_of(case, seed: int, factor: float = 1.0) -> list[Trial]:
+    """Five, whose medians differ by some two per cent."""
+    noise = random.Random(f"{case.key} {seed}")
+    return [make_trial(case, number, STEP_S[case.ranks] * factor * (1 + noise.gauss(0, 0.02))) for number in range(5)]
