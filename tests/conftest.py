@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -28,9 +27,6 @@ def golden(request: pytest.FixtureRequest) -> GoldenFiles:
 
 
 @pytest.fixture(autouse=True)
-def log_level() -> Iterator[None]:
-    """A command that a test calls with `--quiet` or `--verbose` sets the level for the process: put it back."""
-    log = logging.getLogger("scaling_harness")
-    before = log.level
-    yield
-    log.setLevel(before)
+def log_level() -> None:
+    """A command that a test or a fixture called with `--quiet` or `--verbose` has set the level for the process."""
+    logging.getLogger("scaling_harness").setLevel(logging.NOTSET)
