@@ -71,16 +71,22 @@ CONNECT_TIMEOUTS = {"sqlite": {"timeout": 30}, "postgresql": {"connect_timeout":
 
 
 def check_store(location: str) -> None:
-    """Raise :class:`StoreError` where a sweep could not write to the store. Does not create it."""
+    """Raise :class:`StoreError` where a sweep could not write to the store. Does not create it.
+
+    All of a SQLite file is read only where what wrote to it last may not have ended well: the newest sweep has no end,
+    or a journal is left. Otherwise SQLite notices a missing end of the file here, and other damage where it is read.
+    """
     parsed = parse_location(location)
     if parsed.path is None or _exists(parsed.path, parsed.label):
         _check_regular_file(parsed)
+        journal_left = _has_journal(parsed.path)  # SQLite removes it when it opens the file
         with _connection_errors(parsed):
             engine = Database(_engine(parsed, EXISTING), parsed.label).engine
             try:
                 check_tables(engine, parsed.label, writing=True)
                 if _format_of(engine, parsed.label) is not None:
-                    _check_integrity(engine, parsed.label)
+                    if parsed.path is not None and (journal_left or _newest_is_open(engine)):
+                        _check_all_pages(engine, parsed.label)
                     _check_writable(engine)
             finally:
                 engine.dispose()
@@ -204,10 +210,21 @@ def _create_tables(engine: sa.Engine, label: str) -> None:
             raise
 
 
-def _check_integrity(engine: sa.Engine, label: str) -> None:
+def _has_journal(path: Path | None) -> bool:
+    """Whether a transaction on a SQLite file has not ended: its process died, or is at work."""
+    return path is not None and _exists(Path(f"{path}-journal"), str(path))
+
+
+def _newest_is_open(engine: sa.Engine) -> bool:
+    """Whether the sweep that began last has not ended: its process died, or is at work."""
+    newest = sa.select(sweeps_table.c.finished_at).order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc())
+    with engine.connect() as connection:
+        row = connection.execute(newest.limit(1)).first()
+    return row is not None and row.finished_at is None
+
+
+def _check_all_pages(engine: sa.Engine, label: str) -> None:
     """Check all of a SQLite file: SQLite itself notices damage only where it reads."""
-    if engine.dialect.name != "sqlite":
-        return
     with engine.connect() as connection:
         result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one().splitlines()[-1]
         unreadable = (

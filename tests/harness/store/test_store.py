@@ -264,20 +264,56 @@ def missing_end(content: bytes) -> bytes:
     return content[:-4096]
 
 
-@pytest.mark.parametrize("damage", [zeroed_page, swapped_bytes, missing_end])
-def test_damage_anywhere_is_found_before_anything_is_written(tmp_path, damage):
-    path = tmp_path / "r.sqlite"
+def store_of_a_sweep(path: Path, *, finished: bool) -> None:
     store = open_store(str(path), create=True)
     begin(store)
     for number in range(20):
         store.add_trial("s1", make_trial(make_case(), number))
+    if finished:
+        store.finish_sweep("s1", "2026-01-02T00:00:00+00:00")
     store.close()
+
+
+@pytest.mark.parametrize("damage", [zeroed_page, swapped_bytes, missing_end])
+@pytest.mark.parametrize("left", ["a sweep without an end", "a journal"])
+def test_after_an_unclean_end_damage_anywhere_is_found_before_anything_is_written(tmp_path, damage, left):
+    path = tmp_path / "r.sqlite"
+    store_of_a_sweep(path, finished=left == "a journal")
+    if left == "a journal":
+        Path(f"{path}-journal").write_bytes(b"")
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
     with pytest.raises(StoreError, match=r"is damaged.*restore a copy of it") as caught:
         check_store(str(path))
     assert str(caught.value).isprintable()
     assert path.read_bytes() == damaged
+
+
+def test_a_missing_end_of_the_file_is_found_after_a_clean_end_too(tmp_path):
+    path = tmp_path / "r.sqlite"
+    store_of_a_sweep(path, finished=True)
+    path.write_bytes(missing_end(path.read_bytes()))
+    with pytest.raises(StoreError, match=r"is damaged.*restore a copy of it"):
+        check_store(str(path))
+
+
+def test_after_a_clean_end_the_pages_of_trials_are_not_read_at_the_start_and_damage_is_named_where_they_are(tmp_path):
+    path = tmp_path / "r.sqlite"
+    store_of_a_sweep(path, finished=True)
+    (page,) = trials_root(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: (page - 1) * 4096] + bytes(4096) + content[page * 4096 :])
+    check_store(str(path))
+    store = open_store(str(path), create=False)
+    assert [sweep.id for sweep in store.sweeps()] == ["s1"]
+    with pytest.raises(StoreError, match=r"r\.sqlite: cannot be read \(.*malformed\); restore a copy of it"):
+        store.trials("s1")
+
+
+def trials_root(path: Path) -> tuple[int, ...]:
+    """The first page of the table of trials."""
+    with closing(sqlite3.connect(path)) as other:
+        return other.execute("select rootpage from sqlite_master where name = 'trials'").fetchone()
 
 
 def test_a_damaged_file_is_no_bad_record(tmp_path):
