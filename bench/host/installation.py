@@ -70,6 +70,21 @@ def find_mpirun() -> str | None:
     return str(beside) if beside.exists() else shutil.which("mpirun")
 
 
+_installed: set[str] = set()
+"""The modules that :func:`is_installed` found."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module can be imported. Loads nothing.
+
+    One that was found is not looked for again, since a plan asks for each of its cases; one that is missing is: it may
+    be installed meanwhile.
+    """
+    if module not in _installed and importlib.util.find_spec(module) is not None:
+        _installed.add(module)
+    return module in _installed
+
+
 def torch_cuda_version() -> str | None:
     """The CUDA version that torch was built with, read from its files; ``None`` for a CPU build or without torch."""
     spec = importlib.util.find_spec("torch")

@@ -7,7 +7,6 @@ functions, which run in ranks only.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ from bench.core.collectives import Collective
 from bench.core.gradients import GradientBuckets, ShardedUnits
 from bench.core.rank_info import RankInfo
 from bench.core.same_work import Tolerance
-from bench.host.installation import frameworks_remedy
+from bench.host.installation import frameworks_remedy, is_installed
 
 Shape2D = tuple[int, int]
 MakeOptimizer = Callable[[Iterable[Any]], Any]
@@ -340,7 +339,7 @@ class Backend(ABC):
 
         Loads no framework.
         """
-        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        missing = [module for module in self.requires if not is_installed(module)]
         if not missing:
             return None
         steps = [frameworks_remedy()] if self.remedy is None or "torch" in missing else []

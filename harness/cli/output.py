@@ -189,11 +189,16 @@ def stderr_console() -> Console:
     return TextConsole(stderr=True, quiet=not log.isEnabledFor(logging.INFO))
 
 
+MAX_INDENTED_LENGTH = 2**20
+"""Of a JSON document, in characters: a longer one, which nobody reads, is printed on one line several times as fast."""
+
+
 def print_json(document: Any) -> None:
     """Print a document on standard output. Not-a-number values are refused: JSON has none."""
-    print(
-        json.dumps(document, indent=2, allow_nan=False).replace("\x7f", "\\u007f"), file=results()
-    )  # JSON leaves DEL as it is
+    text = json.dumps(document, allow_nan=False)
+    if len(text) <= MAX_INDENTED_LENGTH:
+        text = json.dumps(document, indent=2)
+    print(text.replace("\x7f", "\\u007f"), file=results())  # JSON leaves DEL as it is
 
 
 def command_line() -> str:

@@ -7,7 +7,6 @@ On each node it runs the node agent (:mod:`bench.node.agent`); what sites need f
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from bench.core.case import Case, Role
 from bench.core.machine import NodeFacts
 from bench.core.recording import Recording
 from bench.core.records import Condition, Link, Outcome, RankFailure, RankRecord
-from bench.host.installation import install_command
+from bench.host.installation import install_command, is_installed
 from bench.node.launchers.base import AGENT
 from bench.plugins.backend import Options
 from bench.plugins.registry import PluginKind, UnknownPlugin
@@ -134,7 +133,7 @@ class Site(ABC):
 
     def missing_dependency(self) -> str | None:
         """Which optional dependency is missing here, with the command that installs it, or ``None``."""
-        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        missing = [module for module in self.requires if not is_installed(module)]
         return f"{', '.join(missing)} not installed: {install_command(self.extra)}" if missing else None
 
     @abstractmethod
