@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.host.installation import CHECKOUT, cache_folder, frameworks_remedy, install_command
+from bench.host.installation import CHECKOUT, cache_folder, frameworks_remedy, install_command, is_installed
 from tests.support.paths import ROOT
 
 
@@ -88,3 +89,11 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
         cache_folder("mnist").mkdir(parents=True)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert str(cache_folder("mnist")) == "/somewhere/scaling-harness/mnist"
+
+
+def test_a_module_that_is_missing_is_looked_for_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not is_installed("arrives_later")
+    (tmp_path / "arrives_later.py").write_text("raise AssertionError('it is not loaded')")
+    importlib.invalidate_caches()
+    assert is_installed("arrives_later")

@@ -16,6 +16,7 @@ from bench.core.records import Link, RankFailure
 from harness.check.calibration import CalibrationReport
 from harness.cli.app import main
 from harness.cli.json_schemas import schema_text
+from harness.cli.output import print_json
 from harness.cli.schema_changes import digest_of
 from harness.planning.plan import Skip
 from harness.publish.export import read_table
@@ -206,3 +207,18 @@ def test_a_document_that_lacks_a_field_does_not_fit():
     del found["verdicts"][0]["reason"]
     with pytest.raises(AssertionError, match=r"\$.verdicts\[0\]: 'reason' is a required property"):
         check_document("verdict", found)
+
+
+@pytest.mark.parametrize("count", [3, 200_000])
+def test_a_printed_document_is_what_it_was_and_a_long_one_is_one_line(capsys, count):
+    document = {"schema": "plan/1", "cases": [f"case {number} \x7f" for number in range(count)]}
+    print_json(document)
+    text = capsys.readouterr().out
+    assert json.loads(text) == document
+    assert "\x7f" not in text
+    assert text.count("\n") == (1 if count > 3 else count + 5)
+
+
+def test_a_document_with_a_number_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        print_json({"value": float("nan")})
