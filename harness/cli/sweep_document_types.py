@@ -260,5 +260,6 @@ class SweepDocument(TypedDict):
             Changed(without=("case",), added={"explained": list[StepFields], "backtests": list[BacktestFields]}),
         ]
     ]
+    forecasts_reason: str | None
     prices: list[Annotated[PricedCell, Changed(without=("case",), added={"key": str})]]
     not_applicable: list[NotApplicable]

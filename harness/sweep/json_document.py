@@ -58,6 +58,7 @@ def as_json(
         "networks": [one.model_dump(exclude={"case"}) for one in findings.networks],
         "axes": [_axis_as_json(comparison) for comparison in findings.axes],
         "forecasts": [_forecast_as_json(found) for found in findings.curve_predictions],
+        "forecasts_reason": findings.unpredicted_reason,
         "prices": [{**one.model_dump(exclude={"case"}), "key": one.case.key} for one in findings.priced],
         "not_applicable": [{**_case_fields(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable],
     }

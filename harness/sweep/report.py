@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from bench.core.machine import NodeFacts
@@ -25,6 +26,9 @@ from reports.formats.trial_rows import SweepFacts, rows_of
 from reports.page.elements import Download, Page
 from reports.page.html import SIGNATURE, render
 from reports.page.sweep_page import make_page
+
+MAX_DOWNLOAD_ROWS = 5_000
+"""Rows of the file in a page; they take 40 bytes each."""
 
 
 def sweep_cells(
@@ -115,8 +119,12 @@ def _links(cells: tuple[Cell, ...]) -> list[Link]:
 
 def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
     """The CSV file that the page offers: a row for each trial of one sweep or several."""
-    rows = [row for info, cells, trials in sweeps for row in rows_of(sweep_facts(info), cells, trials)]
-    return Download("trials.csv", f"every trial, a row each ({len(rows):,})", "text/csv", trials_csv(rows))
+    every = (row for info, cells, trials in sweeps for row in rows_of(sweep_facts(info), cells, trials))
+    rows = list(islice(every, MAX_DOWNLOAD_ROWS))
+    what = "every trial, a row each"
+    if next(every, None) is not None:
+        what = "the first trials, a row each; `python -m harness export` writes all"
+    return Download("trials.csv", f"{what} ({len(rows):,})", "text/csv", trials_csv(rows))
 
 
 def page_output(option: str, page: Path | None, default: Path) -> OutputFile:

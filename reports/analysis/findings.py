@@ -30,6 +30,9 @@ from reports.analysis.price import NO_PRICING, PricedCell, Pricing, price_cells
 
 MIN_CURVE_POINTS = 2
 """Fewer points make no curve."""
+MAX_PREDICTED = 200
+"""A prediction by laws fits each of them to each part of a curve. Of a sweep with more curves the first ones are
+predicted, unless rank counts, a link or ranks per node are asked for."""
 MAX_CURVES = 8
 """A figure of more curves can't be read: the values of axes then have figures of their own."""
 
@@ -191,6 +194,7 @@ class Findings:
     operations: tuple[OperationModel, ...]
     """The operations of sharded training, by communication path, operation and place."""
     curve_predictions: tuple[CurvePrediction, ...]
+    """Of all curves, or the first :data:`MAX_PREDICTED`."""
     options: PredictOptions
     placements: PlacementEffects
     networks: tuple[CellOverLink, ...]
@@ -198,6 +202,14 @@ class Findings:
     axes: tuple[AxisComparison, ...] = ()
     pricing: Pricing = NO_PRICING
     priced: tuple[PricedCell, ...] = ()
+
+    @property
+    def unpredicted_reason(self) -> str | None:
+        """Why curves have no prediction; ``None`` where all have one."""
+        left = len(self.curves) - len(self.curve_predictions)
+        if not left:
+            return None
+        return f"the first {MAX_PREDICTED:,} of {len(self.curves):,} curves are predicted: name rank counts (--predict)"
 
     def of_group(self, group: CellGroup) -> Findings:
         """What they say of one group alone, with titles that do not repeat its workload."""
@@ -231,7 +243,8 @@ def analyse_cells(
     curves, curve_cells = curves_of(cells), cells_by_curve(cells)
     exchanges = communication_paths(cells)
     operations = operation_models(cells)
-    predictions = predict_curves({key: curve_cells[key] for key in curves}, exchanges, options, operations)
+    predicted = list(curves)[: MAX_PREDICTED if options == DEFAULT_PREDICT_OPTIONS else None]
+    predictions = predict_curves({key: curve_cells[key] for key in predicted}, exchanges, options, operations)
     return Findings(
         cells=tuple(cells),
         curves=curves,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +30,10 @@ TRUSTED_FROM = 6
 NEAR_A_BOUND = 1e-9
 WIDEST_FACTOR = 1000.0
 """A wider interval, as a factor of the value, is reported as unknown."""
+
+
+TOLERANCE, MAX_EVALUATIONS = 1e-15, 2000
+"""Of the solver."""
 
 
 class CannotFit(ValueError):
@@ -206,17 +209,20 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
 def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Sequence[float]) -> Any:
     """Levenberg–Marquardt, which is fast and unbounded; where it leaves the bounds, a trust region within them."""
     import numpy as np
-    from scipy.optimize import least_squares
+    from scipy.optimize import least_squares, leastsq
 
     lower: Any = np.array([-np.inf, 0.0, 0.0])[: len(start)]
     upper: Any = np.array([np.inf, 1.0, 1.0])[: len(start)]
-    exact: Any = {"x_scale": "jac", "xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": 2000}
+    # The same MINPACK as least_squares(method="lm"), without what that does around it, which takes as long again.
     # A step beyond the bounds may make the denominator negative, which has no logarithm.
-    with np.errstate(invalid="ignore"), suppress(ValueError):
-        params: Any = least_squares(residuals, start, jacobian, method="lm", **exact).x
+    with np.errstate(invalid="ignore"):
+        params: Any = leastsq(
+            residuals, start, Dfun=jacobian, xtol=TOLERANCE, ftol=TOLERANCE, gtol=TOLERANCE, maxfev=MAX_EVALUATIONS
+        )[0]
         if np.all(params >= lower) and np.all(params <= upper):
             return _settle_on_bounds(params, lower, upper)
-    solution = least_squares(residuals, start, jacobian, bounds=(lower, upper), **exact)
+    exact: Any = {"x_scale": "jac", "xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE}
+    solution = least_squares(residuals, start, jacobian, bounds=(lower, upper), max_nfev=MAX_EVALUATIONS, **exact)
     return _settle_on_bounds(solution.x, lower, upper)
 
 

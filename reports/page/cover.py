@@ -11,6 +11,7 @@ from reports.analysis.answers import EfficiencyValue, WorkloadAnswer
 from reports.analysis.cells import Cell
 from reports.analysis.trust import TrustWord
 from reports.page.cover_elements import LEGEND, Answer, Cover, HeatCell, HeatGroup, HeatTable
+from reports.page.large_sweeps import MAX_ANSWERS
 
 MAX_PROBLEMS = 3
 MAX_PROBLEM_LENGTH = 160
@@ -54,8 +55,9 @@ def make_cover(
     return Cover(
         note=note,
         facts=(*_facts(provenance), *([("all workloads", " · ".join(shared))] if shared else [])),
-        answers=tuple(_row(answer, shared, columns) for answer in answers),
-        heat=heat_table(answers),
+        answers=tuple(_row(answer, shared, columns) for answer in answers[:MAX_ANSWERS]),
+        more_answers=_more(len(answers) - MAX_ANSWERS, "workload"),
+        heat=heat_table(answers[:MAX_ANSWERS]),
         changes=tuple(changes),
         statements=tuple(statements[:MAX_STATEMENTS]),
         more_statements=_more(len(statements) - MAX_STATEMENTS, "sentence"),

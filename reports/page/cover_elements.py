@@ -89,5 +89,7 @@ class Cover:
     """What to do next."""
     commands: tuple[str, ...]
     """How to repeat it."""
+    more_answers: str = ""
+    """``70 more workloads``, which have no row; empty where all have one."""
     printed: int = MAX_PRINTED
     """Further rows are left out in print, so that the cover is one page."""

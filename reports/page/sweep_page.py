@@ -28,6 +28,7 @@ from reports.page import (
 from reports.page.bars import without_curves
 from reports.page.cover import make_cover
 from reports.page.elements import Chapter, Download, Page, Section
+from reports.page.large_sweeps import bounded, bounded_lines, fastest_sentence, further_section, groups_with_chapters
 from reports.page.palette import SeriesStyle, backend_styles
 from reports.page.rank_axes import with_rank_axes
 from reports.page.update_timings import update_timings_table
@@ -61,36 +62,42 @@ def make_page(
     cells = with_shown_titles(findings.cells)
     findings, scaling = replace(findings, cells=cells), has_curve(cells)
     groups = group_cells(cells)
+    answers = workload_answers(findings)
     # The cells of groups first: the labels of their figures may name values of axes.
     shown = [*(cell for group in groups for cell in group.cells), *cells]
     styles = backend_styles(shown)
     styles_by_case = {cell.case.key: styles[cell.labels.backend] for cell in reversed(shown)}
     changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
-    titles = short_titles(groups)
+    with_chapters = groups_with_chapters(groups)
+    titles = short_titles(groups)[: len(with_chapters)]
     named = named_cells(cells)
     chapters = (
         workload_chapter(number, title, group, styles, findings)
-        for number, (title, group) in enumerate(zip(titles, groups, strict=True))
+        for number, (title, group) in enumerate(zip(titles, with_chapters, strict=True))
     )
+    further = further_section(named[sum(len(group.cells) for group in with_chapters) :])
     every_section = (
         *comparison_section.sections(comparisons, styles_by_case),
         *(replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case)),
         *work_section.sections(work_axes(cells), styles_by_case),
         *chain.from_iterable(chapters),
+        *([further] if further else ()),
         *_whole_sweep(findings, named, styles, not_applicable, provenance),
     )
-    sections = tuple(with_rank_axes(without_curves(section, scaling=scaling)) for section in every_section)
+    sections = tuple(bounded(with_rank_axes(without_curves(section, scaling=scaling))) for section in every_section)
+    overall = fastest_sentence(answers)
+    statements = [*([overall] if overall else ()), *summary.further_sentences(findings)]
     return Page(
         title=title,
-        answers=(*changes, *summary.further_sentences(findings)),
-        warnings=(*summary.problem_lines(named), *summary.flag_lines(findings), *remarks),
+        answers=(*changes, *bounded_lines(statements)),
+        warnings=bounded_lines([*summary.problem_lines(named), *summary.flag_lines(findings), *remarks]),
         sections=sections,
         downloads=tuple(downloads),
         cover=make_cover(
-            workload_answers(findings),
+            answers,
             cells,
             changes,
-            summary.further_sentences(findings),
+            statements,
             summary.outcome_lines(named),
             provenance,
             note,

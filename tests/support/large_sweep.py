@@ -100,3 +100,9 @@ def large_sweep(
             cases.append(case)
             trials += [collective_trial(case, number) for number in range(TRIALS)]
     return make_cells(cases, {}, trials, {})
+
+
+def many_workloads(count: int) -> tuple[Cell, ...]:
+    """Cells of so many workloads, ``work0`` and so on, 12 of each, which measured the same."""
+    cells = large_sweep((1, 2), workloads=("work0",), collectives=False)
+    return tuple(cell.with_case(workload=f"work{number}") for number in range(count) for cell in cells)

@@ -40,6 +40,7 @@ def markdown(page: Page) -> str:
             *([f"\n{text(cover.note, 1000)}\n"] if cover.note else []),
             f"\n{' · '.join(f'{text(name)} {text(value)}' for name, value in cover.facts)}\n",
             *_answers(cover.answers),
+            *([f"\n{cover.more_answers} are on the page.\n"] if cover.more_answers else []),
             *_heat(cover.heat),
         ]
     )
