@@ -8,9 +8,7 @@ from tests.support.large_sweep import many_workloads
 
 
 def test_of_many_curves_the_first_are_predicted_unless_rank_counts_are_asked_for():
-    cells = large_sweep(
-        (1, 2), workloads=[f"work{number}" for number in range(MAX_PREDICTED // 6 + 2)], collectives=False
-    )
+    cells = many_workloads(MAX_PREDICTED // 6 + 2)
     findings = analyse_cells(cells)
     assert len(findings.curves) > len(findings.curve_predictions) == MAX_PREDICTED
     assert [found.curve for found in findings.curve_predictions] == list(findings.curves)[:MAX_PREDICTED]
