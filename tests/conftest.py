@@ -10,6 +10,7 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
+from bench.host.machine_turns import FOLDER_VARIABLE  # noqa: E402
 from tests.support.golden import GoldenFiles  # noqa: E402 - rewritten first
 
 # A time limit for an example fails on a busy machine. In CI the same examples are tried every time.
@@ -24,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> GoldenFiles:
     return GoldenFiles(update=request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_turns(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests that run side by side do not wait for each other's trials, nor for a sweep of this machine."""
+    os.environ[FOLDER_VARIABLE] = str(tmp_path_factory.mktemp("turns"))
 
 
 @pytest.fixture(autouse=True)

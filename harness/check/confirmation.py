@@ -162,7 +162,7 @@ def confirm_suspects(
         ledger.add_pair(pair_trial)
         pairs.add(pair_trial)
 
-    with open_sides(base_rev, cases, folder, environment, code) as (head, base):
+    with open_sides(base_rev, cases, folder, environment, code, watcher) as (head, base):
         verdicts = run_until_decided(night, by_key, head, base, pairs, judge, add, watcher)
         resolved = [
             _resolve_without_pairs(member, pairs, base.unavailable_reason or head.unavailable_reason or "")

@@ -14,12 +14,13 @@ from harness.check.sides import PairContext, Side, SideName, backends_of, progra
 from harness.check.source_trees import OWN_CODE, checked_out, head_tree
 from harness.planning.plan import shuffle_cases
 from harness.store.ledger import PairTrial
+from harness.sweep.turns import WaitWatcher, open_turns
 
 MAX_FAILED_PAIRS = 2
 """Consecutive failed pairs after which a case is given up."""
 
 
-class PairWatcherProtocol(Protocol):
+class PairWatcherProtocol(WaitWatcher, Protocol):
     """Shows the progress of pairs."""
 
     def begins(self, case: Case, pair: int, side: str) -> None:
@@ -31,7 +32,12 @@ class PairWatcherProtocol(Protocol):
 
 @contextmanager
 def open_sides(
-    rev: str, cases: Sequence[Case], folder: Path, environment: str, code: ComparedCode = OWN_CODE
+    rev: str,
+    cases: Sequence[Case],
+    folder: Path,
+    environment: str,
+    code: ComparedCode = OWN_CODE,
+    watcher: WaitWatcher | None = None,
 ) -> Iterator[tuple[Side, Side]]:
     """Head and base, for any number of calls of :func:`interleave`. Their processes and worktree end with the context.
 
@@ -41,14 +47,17 @@ def open_sides(
         folder: For logs and the files of failed trials.
         environment: The id of the environment, for the trials.
         code: What the commits are of.
+        watcher: Shows that a side waits for its turn on this machine; ``None``: that is logged.
 
     Raises:
         UsageError: Where the base cannot be checked out.
     """
-    context = PairContext(folder, environment, backends_of(cases), code, programs_only(cases))
     head = head_tree(code)
-    with checked_out(rev, code) as base, Side("head", head, context) as ours, Side("base", base, context) as theirs:
-        yield ours, theirs
+    with open_turns("pairs of `check`") as turns, checked_out(rev, code) as base:
+        turns.watcher = watcher or turns.watcher
+        context = PairContext(folder, environment, backends_of(cases), code, programs_only(cases), turns=turns)
+        with Side("head", head, context) as ours, Side("base", base, context) as theirs:
+            yield ours, theirs
 
 
 def interleave(

@@ -29,6 +29,7 @@ from harness.check.source_trees import SourceTree
 from harness.errors import UsageError
 from harness.sites.base.running_trial import utc_now
 from harness.store.foreign import MAX_RECORD_BYTES
+from harness.sweep.turns import Turns, with_conditions
 
 SideName = Literal["head", "base"]
 
@@ -160,6 +161,8 @@ class PairContext:
     programs_only: bool = False
     """Whether all cases run a user's program, whose ranks load frameworks by themselves."""
     site: str = "local"
+    turns: Turns = field(default_factory=Turns)
+    """Those of the comparison on this machine. Both sides run their trials in them; they take none by themselves."""
 
 
 class Side:
@@ -194,9 +197,11 @@ class Side:
         if self.child is None and self.unavailable_reason is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                self._install()
-                self.child = SideProcess(self.tree, self.log, self.programs)
-                self.unavailable_reason = self._start_problem()
+                # To install and to load is work, too.
+                with self.context.turns.turn():
+                    self._install()
+                    self.child = SideProcess(self.tree, self.log, self.programs)
+                    self.unavailable_reason = self._start_problem()
             except (SideProcessLost, InstallError) as problem:
                 self.unavailable_reason = f"{self.title} can't be run: {problem}"
             if self.unavailable_reason is not None:
@@ -225,10 +230,11 @@ class Side:
 
     def measure(self, case: Case, number: int) -> Trial:
         """Run one trial of a case; ``number`` is its round."""
-        began, started_at = time.monotonic(), utc_now()
-        trial, reason = self._measured(case, number)
-        if trial is not None:
-            return trial
+        with self.context.turns.turn() as company:
+            began, started_at = time.monotonic(), utc_now()
+            trial, reason = self._measured(case, number)
+            if trial is not None:
+                return with_conditions(trial, company.conditions())
         return Trial(
             case=case,
             round=number,

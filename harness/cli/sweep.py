@@ -80,6 +80,13 @@ ReportOption = Annotated[
     Path | None,
     typer.Option("--report", hidden=True, parser=output_path("--report"), help="The former name of --out."),
 ]
+SharedOption = Annotated[
+    bool,
+    typer.Option(
+        "--shared",
+        help="Take no turns with other sweeps of this machine: run beside them, and flag the trials of both.",
+    ),
+]
 TitleOption = Annotated[
     str | None, typer.Option("--title", metavar="TEXT", help="Its title; default: what runs. See `sweeps rename`.")
 ]
@@ -98,6 +105,7 @@ def sweep(
     store: StoreOption = DEFAULT_STORE,
     resume: ResumeOption = False,
     dry_run: DryRunOption = False,
+    shared: SharedOption = False,
     title: TitleOption = None,
     note: NoteOption = None,
     out: OutOption = None,
@@ -109,6 +117,7 @@ def sweep(
     """Run a suite and write its report.
 
     Every case runs as fresh processes, several times, in shuffled rounds; each trial is stored when it ends.
+    Sweeps of one machine take turns, a trial each.
     Before its timed window every training trial proves that it does the same work as a single process.
     """
     from harness.sweep.duration import predict_by_store
@@ -122,7 +131,7 @@ def sweep(
         named = request if any(given) else None
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
-        return _resume(named, site, store, page, markdown, as_json=as_json)
+        return _resume(named, site, store, page, markdown, shared=shared, as_json=as_json)
     # Without them a dry run loads no database.
     labels = None if dry_run and title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
@@ -145,6 +154,7 @@ def sweep(
             stderr_console(),
             labels or _labels(title, note),
             SummaryPaths(markdown=markdown),
+            shared=shared,
         )
         return _print_result(result, as_json=as_json)
 
@@ -181,13 +191,16 @@ def _resume(
     page: Path | None,
     markdown: Path | None,
     *,
+    shared: bool,
     as_json: bool,
 ) -> int:
     from harness.sweep import pipeline
     from harness.sweep.summary_outputs import SummaryPaths
 
     with signals_as_interrupts():
-        result = pipeline.resume(request, site, store, page, stderr_console(), SummaryPaths(markdown=markdown))
+        result = pipeline.resume(
+            request, site, store, page, stderr_console(), SummaryPaths(markdown=markdown), shared=shared
+        )
         return _print_result(result, as_json=as_json)
 
 

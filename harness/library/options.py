@@ -67,6 +67,7 @@ class SweepOptions(TypedDict, total=False):
     title: str
     note: str
     resume: bool
+    shared: bool
     out: str | PathLike[str]
     markdown: str | PathLike[str]
 

@@ -25,6 +25,7 @@ from bench.plugins.workload import Workload, WorkloadKind
 from harness.setup.doctor import Diagnostic
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site
 from harness.sweep.runner import run_trial
+from harness.sweep.turns import open_turns, with_conditions
 
 RANKS = (1, 2)
 MAX_TOLERANCE = 0.1
@@ -164,10 +165,15 @@ def run_case(case: Case) -> Trial:
     """One trial of a case on this machine; it is not stored."""
     data = load_workload(case.workload).prepare(case)
     case = case.model_copy(update={"data": data, "plugins": sources_of(case)})
-    with tempfile.TemporaryDirectory(dir=open_scratch()) as folder:
+    with (
+        tempfile.TemporaryDirectory(dir=open_scratch()) as folder,
+        open_turns("a trial of `try` or `doctor`") as turns,
+        turns.turn() as company,
+    ):
         site, backend = find_site(DEFAULT_SITE), load_backend(case.backend)
         site.warm(backend.preload)
-        return run_trial(case, 0, site, backend, Path(folder), environment="")
+        trial = run_trial(case, 0, site, backend, Path(folder), environment="")
+        return with_conditions(trial, company.conditions())
 
 
 def _case(backend: str, workload: str, transport: str, ranks: int) -> Case:

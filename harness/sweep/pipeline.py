@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from harness.sweep.progress import SweepProgress
 from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
 from harness.sweep.summary_outputs import NO_SUMMARIES, Content, SummaryPaths, contents
+from harness.sweep.turns import Turns, open_turns
 from reports.analysis import formatting
 from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
@@ -120,6 +121,8 @@ def run(
     stderr_console: Console,
     labels: SweepLabels = NO_LABELS,
     summaries: SummaryPaths = NO_SUMMARIES,
+    *,
+    shared: bool = False,
 ) -> SweepResult:
     """Prepare the data, open the store, run the trials, write the page.
 
@@ -131,6 +134,7 @@ def run(
         stderr_console: For progress.
         labels: Its title, note and tags.
         summaries: What is written beside the page.
+        shared: Whether it takes no turns with other commands that measure on this machine.
 
     Raises:
         HarnessError: Something is missing or refused. Nothing has been written then.
@@ -142,32 +146,35 @@ def run(
     check_store(store_url)
     output = _report_output(page, store_url, name, summaries)
     sources = sources_of_plugins_too()
-    site.reserve(planned.plan.cases)
-    site.warm(preload_modules(planned.plan, planned.plugins.backends))
-    plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
-    environment = read_environment(find_repository(plan.cases, planned.suite.plugins))
-    if environment.commit_reason not in (None, NO_CHECKOUT):
-        log.warning("commit unknown: %s", environment.commit_reason)
-    info = SweepInfo(
-        id=name,
-        started_at=utc_now(),
-        command=command,
-        suite=planned.suite,
-        plan=plan,
-        environment=environment,
-        sources=sources,
-        **dict(labels),
-    )
-    duration = predict_by_store(plan, store_url)
-    with held_folder(artifact_folder(store_url, name), name):
-        store = open_store(store_url, create=True)
-        store.begin_sweep(info)
-        if plan.cases:
-            trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
-            log.info("%s: %s", trials, planned.describe(duration))
-        return _run_and_report(
-            info, store, site, planned.plugins, store_url, output, stderr_console, summaries, duration.seconds
+    with open_turns(f"sweep {name}", here=site.uses_this_machine, shared=shared) as turns:
+        if planned.plan.cases:
+            # Frameworks and data are loaded in the turn of the first trial: they would disturb one of somebody else.
+            turns.take()
+        site.reserve(planned.plan.cases)
+        site.warm(preload_modules(planned.plan, planned.plugins.backends))
+        plan = prepare_data(planned.plan, planned.plugins.workloads, stderr_console)
+        environment = read_environment(find_repository(plan.cases, planned.suite.plugins))
+        if environment.commit_reason not in (None, NO_CHECKOUT):
+            log.warning("commit unknown: %s", environment.commit_reason)
+        info = SweepInfo(
+            id=name,
+            started_at=utc_now(),
+            command=command,
+            suite=planned.suite,
+            plan=plan,
+            environment=environment,
+            sources=sources,
+            **dict(labels),
         )
+        duration = predict_by_store(plan, store_url)
+        with held_folder(artifact_folder(store_url, name), name):
+            store = open_store(store_url, create=True)
+            store.begin_sweep(info)
+            if plan.cases:
+                trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
+                log.info("%s: %s", trials, planned.describe(duration))
+            inputs = (info, store, site, planned.plugins, store_url, output, stderr_console, summaries, turns)
+            return _run_and_report(*inputs, expected_s=duration.seconds)
 
 
 def resume(
@@ -177,6 +184,8 @@ def resume(
     page: Path | None,
     stderr_console: Console,
     summaries: SummaryPaths = NO_SUMMARIES,
+    *,
+    shared: bool = False,
 ) -> SweepResult:
     """Finish the sweep that began last and has not ended.
 
@@ -187,6 +196,7 @@ def resume(
         page: Where the page goes; ``None``: beside the store.
         stderr_console: For progress.
         summaries: What is written beside the page.
+        shared: Whether it takes no turns with other commands that measure on this machine.
 
     Raises:
         UsageError: There is no such sweep, or it was another one, on another site or machine, or over other data.
@@ -198,7 +208,7 @@ def resume(
         raise UsageError(f"--resume: store {store_label(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
     with held_folder(artifact_folder(store_url, name), name):
-        return _resume(store.sweep(name), store, suite, site_name, store_url, page, stderr_console, summaries)
+        return _resume(store.sweep(name), store, suite, site_name, store_url, page, stderr_console, summaries, shared)
 
 
 def _resume(
@@ -210,6 +220,7 @@ def _resume(
     page: Path | None,
     stderr_console: Console,
     summaries: SummaryPaths,
+    shared: bool,
 ) -> SweepResult:
     """``suite``: as it was asked for now."""
     use_plugin_files(info.suite.plugins)
@@ -223,12 +234,14 @@ def _resume(
     sources = sources_of_plugins_too()
     check_same_conditions(info, store.trials(info.id), sources)
     site = choose_site(place, stored_suite)
-    site.reserve(info.plan.cases)
-    site.warm(preload_modules(info.plan, plugins.backends))
-    if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
-        raise DataError(f"--resume: the data of sweep {info.id} has changed since; start a new one")
-    output = _report_output(page, store_url, info.id, summaries)
-    return _run_and_report(info, store, site, plugins, store_url, output, stderr_console, summaries)
+    with open_turns(f"sweep {info.id}", here=site.uses_this_machine, shared=shared) as turns:
+        turns.take()
+        site.reserve(info.plan.cases)
+        site.warm(preload_modules(info.plan, plugins.backends))
+        if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
+            raise DataError(f"--resume: the data of sweep {info.id} has changed since; start a new one")
+        output = _report_output(page, store_url, info.id, summaries)
+        return _run_and_report(info, store, site, plugins, store_url, output, stderr_console, summaries, turns)
 
 
 def sources_of_plugins_too() -> Sources:
@@ -247,16 +260,22 @@ def _run_and_report(
     output: OutputFile,
     stderr_console: Console,
     summaries: SummaryPaths,
+    turns: Turns,
     expected_s: float | None = None,
 ) -> SweepResult:
     """Run what the store does not hold yet, then write the page of what it holds. ``expected_s``: how long it takes."""
     interrupted, folder = False, artifact_folder(store_url, info.id)
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
     with SweepProgress(stderr_console, max(0, left), info.plan.cases, expected_s) as watcher:
+        turns.watcher = watcher
         try:
-            run_sweep(info, store, site, plugins.backends, folder, watcher)
+            run_sweep(info, store, site, plugins.backends, folder, watcher, turns)
         except KeyboardInterrupt:
             interrupted = True
+        if not interrupted and info.plan.cases:
+            # To write the page is work, too. Who does not want to wait for it interrupts.
+            with suppress(KeyboardInterrupt):
+                turns.take()
     # After any other exception, jobs that outlive this process may still need them.
     remove_shared_sources(folder)
     result, trials = _analyse(store, info.id, output, plugins, DEFAULT_PREDICT_OPTIONS)

@@ -63,6 +63,16 @@ class TrialProgress:
     ) -> None:
         self.bar.stop()
 
+    def waits(self, text: str, *, again: bool) -> None:
+        """See :class:`harness.sweep.turns.WaitWatcher`."""
+        self.bar.update(self.task, description=printable(text))
+        if not self.console.is_interactive and not again:
+            print_line(self.console, text)
+
+    def waited(self, time_s: float) -> None:
+        # The trials that have ended took less, and those that are left will.
+        self.began += time_s
+
     def _begin(self, title: str) -> None:
         self.bar.update(self.task, description=printable(title))
 

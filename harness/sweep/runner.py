@@ -34,6 +34,7 @@ from harness.sites.base.running_trial import (
 )
 from harness.store.store import Store, SweepInfo
 from harness.sweep.assessment import assess_trial
+from harness.sweep.turns import Turns, with_conditions
 from harness.sweep.unstored import keep_unstored, store_kept
 from reports.analysis.case_titles import case_title
 from reports.analysis.step_times import throughput_of
@@ -58,7 +59,13 @@ def new_sweep_id() -> str:
 
 
 def run_sweep(
-    info: SweepInfo, store: Store, site: Site, backends: Mapping[str, Backend], folder: Path, watcher: Watcher
+    info: SweepInfo,
+    store: Store,
+    site: Site,
+    backends: Mapping[str, Backend],
+    folder: Path,
+    watcher: Watcher,
+    turns: Turns | None = None,
 ) -> None:
     """Run every trial of the plan that the store does not hold, in shuffled rounds; each is stored when it ends.
 
@@ -69,6 +76,7 @@ def run_sweep(
         backends: All backends by name.
         folder: For the files of running trials; those of failed trials stay.
         watcher: Shows progress.
+        turns: Those of this command; ``None``: it takes none.
 
     Raises:
         StoreError: The store, or the disk of the folder, takes no further trial.
@@ -76,7 +84,7 @@ def run_sweep(
     """
     with store.patient(), RunningTime() as running_time, interrupts_deferred():
         store_kept(folder, info.id, store)
-        _run_rounds(info, store, site, backends, folder, watcher, running_time)
+        _run_rounds(info, store, site, backends, folder, watcher, running_time, turns or Turns())
 
 
 def _run_rounds(
@@ -87,6 +95,7 @@ def _run_rounds(
     folder: Path,
     watcher: Watcher,
     running_time: RunningTime,
+    turns: Turns,
 ) -> None:
     done = store.done(info.id)
 
@@ -97,7 +106,7 @@ def _run_rounds(
             case.model_copy(update={"own_cost": case.own_cost and first, "roofline": case.roofline and first})
             for case in cases
         ]
-        for trial in run_round(round_cases, round_number, site, backends, folder, info.environment.id, watcher):
+        for trial in run_round(round_cases, round_number, site, backends, folder, info.environment.id, watcher, turns):
             if trial.outcome in ("failed", "timeout") and is_full(folder):
                 # Neither the store nor any further trial would fare better: this one is taken again.
                 problem = f"folder {folder}: cannot be written (its disk is full)"
@@ -113,7 +122,11 @@ def _run_rounds(
         run(round_number, [case for _, case in planned if (case.key, round_number) not in done])
     if info.suite.precision is not None:
         for round_number, cases in _until_precise(
-            info, info.suite.precision, store, running_time, whole_rounds=site.submits_rounds
+            info,
+            info.suite.precision,
+            store,
+            lambda: running_time.seconds - turns.waited_s,
+            whole_rounds=site.submits_rounds,
         ):
             run(round_number, cases)
     store.finish_sweep(info.id, utc_now())
@@ -127,12 +140,14 @@ def run_round(
     folder: Path,
     environment: str,
     watcher: Watcher,
+    turns: Turns | None = None,
 ) -> Iterator[Trial]:
     """Yield the trials of a round, in its order.
 
     Jobs of an interrupted sweep are reattached. The files of a trial are removed when the next trial is requested,
-    since it is stored by then.
+    since it is stored by then. Each trial waits for its turn before it begins.
     """
+    turns = turns or Turns()
     job_handles = read_job_handles(folder)
     resumable = {
         case.key: job_handles[case.key, round_number] for case in cases if (case.key, round_number) in job_handles
@@ -140,16 +155,18 @@ def run_round(
     submitted = start_all([case for case in cases if case.key not in resumable], round_number, site, backends, folder)
     try:
         for case in cases:
-            watcher.begins(case, round_number)
-            backend = backends[case.backend]
-            running = submitted.pop(case.key, None)
-            if running is None and case.key in resumable:
-                running = reattach_trial(*resumable[case.key], site, backend)
-            if running is None:
-                running = start_trial(case, round_number, site, backend, folder)
-            log.debug("trial %s, round %d: %s", case.key, round_number + 1, running.folder)
-            again = partial(start_trial, case, round_number, site, backend, folder)
-            running, trial = finish_trial(running, case, round_number, environment, again)
+            with turns.turn() as company:
+                watcher.begins(case, round_number)
+                backend = backends[case.backend]
+                running = submitted.pop(case.key, None)
+                if running is None and case.key in resumable:
+                    running = reattach_trial(*resumable[case.key], site, backend)
+                if running is None:
+                    running = start_trial(case, round_number, site, backend, folder)
+                log.debug("trial %s, round %d: %s", case.key, round_number + 1, running.folder)
+                again = partial(start_trial, case, round_number, site, backend, folder)
+                running, trial = finish_trial(running, case, round_number, environment, again)
+                trial = with_conditions(trial, company.conditions())
             yield trial
             running.clear(succeeded=trial.outcome == "ok")
     finally:
@@ -158,11 +175,12 @@ def run_round(
 
 
 def _until_precise(
-    info: SweepInfo, precision: float, store: Store, running_time: RunningTime, *, whole_rounds: bool
+    info: SweepInfo, precision: float, store: Store, running_s: Callable[[], float], *, whole_rounds: bool
 ) -> Iterator[tuple[int, list[Case]]]:
     """Further rounds of the cases whose intervals are too wide, until none is or the budget is spent.
 
-    The budget is checked before each case, or before each round where the site submits ``whole_rounds``.
+    The budget is checked before each case, or before each round where the site submits ``whole_rounds``. What counts of
+    it is the time for which the sweep has run, ``running_s``.
     """
     for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
         rates: dict[str, list[float]] = {}
@@ -172,7 +190,7 @@ def _until_precise(
         imprecise = imprecise_cases(info.plan, rates, precision)
         order = shuffle_cases(imprecise, info.suite.seed, round_number)
         for cases in [order] if whole_rounds and order else [[case] for case in order]:
-            if running_time.seconds > info.suite.budget_s:
+            if running_s() > info.suite.budget_s:
                 return
             yield round_number, cases
         if not imprecise:

@@ -82,6 +82,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "nodes turned out to be one machine, and their ranks were pinned to the same cores",
         "place each node on a machine of its own, give each a CPU set, or set affinity = none",
     ),
+    "shared_machine": (
+        "another sweep measured on the same cores meanwhile, since --shared takes no turns",
+        "leave --shared out: sweeps of one machine take turns, a trial each",
+    ),
     "throttled": (
         "the CPU quota of the job was used up, and its threads were stopped until the next period",
         "raise the quota (docker --cpus, Kubernetes' limits.cpu), or use fewer ranks or threads",

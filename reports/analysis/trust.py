@@ -29,6 +29,7 @@ LOW_TRUST: Mapping[str, str] = {
     "ranks_apart": "ranks trained each by itself",
     "other_scaling": "the work does not grow with the ranks as the kind of scaling says",
     "swapping": "memory was swapped",
+    "shared_machine": "another sweep ran on the same cores",
     "replayed": "readings come from a recording",
 }
 """Flags that make an answer's numbers those of something else, each in words."""

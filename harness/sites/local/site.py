@@ -180,6 +180,7 @@ class LocalSite(Site):
     summary = "processes on this machine"
     launchers = (AGENT, "mpirun")
     shares_environment = True
+    uses_this_machine = True
 
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
