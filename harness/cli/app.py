@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from harness.cli.completion import InstallOption, ShowOption, is_requested
+from harness.cli.completion import PROGRAM, InstallOption, ShowOption, is_requested
 from harness.cli.configured import ConfiguredCommand
 from harness.cli.output import configure_logging
 from harness.errors import EXIT_INTERRUPTED, EXIT_USAGE, HarnessError
@@ -169,14 +169,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status; see :mod:`harness.errors`.
     """
     configure_logging()
-    completing = is_requested()
+    # A shell completes the console script, however this process was started: Typer would derive a name from that.
+    completing = PROGRAM if is_requested() else None
     try:
         Path.cwd()
     except OSError:
         log.error("error: the current folder was removed, or can't be read; change into another one")
         return EXIT_USAGE
     try:
-        status: Any = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        given = None if arguments is None else list(arguments)
+        status: Any = app(args=given, prog_name=completing, standalone_mode=False)
     except HarnessError as problem:
         log.error("error: %s", problem)
         return problem.exit_code
