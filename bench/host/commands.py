@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -97,8 +98,9 @@ def run_command(
 def _outputs(
     helpers: Sequence[threading.Thread], outputs: Sequence[tuple[IO[bytes], Excerpt]], errors: str
 ) -> list[str]:
+    deadline = time.monotonic() + READER_LIMIT_S
     for helper in helpers:
-        helper.join(READER_LIMIT_S)
+        helper.join(max(0.0, deadline - time.monotonic()))
     return [excerpt.decode(errors) for _, excerpt in outputs]
 
 
