@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -85,7 +86,13 @@ def shipped_assurance(rule: Rule = RULE) -> Assurance | None:
         stored = StoredAssurance.model_validate_json(SHIPPED_FILE.read_text())
     except (OSError, ValidationError):
         return None
-    return stored.assurance if stored.rule == rule_fingerprint(rule) else None
+    return stored.assurance if stored.rule == _fingerprint_of_this_process(rule) else None
+
+
+@cache
+def _fingerprint_of_this_process(rule: Rule) -> str:
+    """The code that a process runs does not change."""
+    return rule_fingerprint(rule)
 
 
 def _canonical(node: object) -> str:
