@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
@@ -16,6 +18,13 @@ from tests.support.golden import GoldenFiles  # noqa: E402 - rewritten first
 # A time limit for an example fails on a busy machine. In CI the same examples are tried every time.
 settings.register_profile("tests", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tests")
+
+
+@sa.event.listens_for(sa.Engine, "connect")
+def _without_waiting_for_the_disk(connection, _record) -> None:
+    """A test's store need not outlive a power failure: what a killed process has written, the system keeps anyway."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

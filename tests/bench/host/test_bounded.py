@@ -37,15 +37,15 @@ def test_an_excerpt_of_long_output_has_its_beginning_and_its_end(parts):
         assert excerpt.decode() == f"{whole[:10]}\n… {len(whole) - 20} bytes left out …\n{whole[-10:]}"
 
 
-def test_an_excerpt_of_a_gigabyte_takes_its_limit():
+def test_an_excerpt_of_much_more_than_its_limit_takes_its_limit():
     excerpt, piece = Excerpt(2**20), b"x" * 2**16
     tracemalloc.start()
-    for _ in range(2**14):
+    for _ in range(2**10):
         excerpt.add(piece)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 2**22
-    assert f"… {2**30 - 2**20} bytes left out …" in excerpt.decode()
+    assert f"… {2**26 - 2**20} bytes left out …" in excerpt.decode()
 
 
 @given(pieces)
@@ -56,14 +56,14 @@ def test_short_lines_are_those_of_the_whole(parts):
     assert list(bounded_lines(parts)) == [line.decode(errors="replace").removesuffix("\r") for line in expected]
 
 
-def test_a_line_of_a_gigabyte_takes_its_limit():
-    parts = (b"y" * 2**16 for _ in range(2**14))
+def test_a_line_of_much_more_than_its_limit_takes_its_limit():
+    parts = (b"y" * 2**16 for _ in range(2**10))
     tracemalloc.start()
     (line,) = bounded_lines(parts)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 2**21
-    assert line == "y" * MAX_LINE_BYTES + f" … {2**30 - MAX_LINE_BYTES} bytes left out"
+    assert line == "y" * MAX_LINE_BYTES + f" … {2**26 - MAX_LINE_BYTES} bytes left out"
 
 
 def test_a_line_may_be_longer_by_its_beginning():

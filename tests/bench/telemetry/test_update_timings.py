@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -86,6 +87,13 @@ def test_it_is_found_once_for_each_gpu_and_driver(library, tmp_path):
     assert other != found
 
 
+@pytest.fixture(scope="module")
+def measured(library, tmp_path_factory):
+    """The folder of a cache that one GPU's timings were kept in."""
+    prepare(library, cache := tmp_path_factory.mktemp("measured"), H200)
+    return cache
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -97,8 +105,8 @@ def test_it_is_found_once_for_each_gpu_and_driver(library, tmp_path):
         f'{{"gpu": "{GPU}", "driver": "580.159.04", "update_s": {{"sm_activity": 0.1}}}}',
     ],
 )
-def test_a_damaged_file_is_measured_again(library, tmp_path, content):
-    prepare(library, tmp_path, H200)
+def test_a_damaged_file_is_measured_again(library, measured, tmp_path, content):
+    shutil.copytree(measured, tmp_path, dirs_exist_ok=True)
     (kept,) = tmp_path.rglob("*.json")
     right = kept.read_text()
     kept.write_text(content)
