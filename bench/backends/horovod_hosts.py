@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from bench.backends.horovod_rendezvous import RendezvousServer
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo
 from bench.host.links import ranks_per_namespace
@@ -18,15 +18,12 @@ from bench.host.network import (
     LOOPBACK,
     address_of_own_name,
     bind_address,
-    port_named,
     select_interface,
     wait_for_listener,
 )
 
 RENDEZVOUS_PORT_VARIABLE = "HOROVOD_GLOO_RENDEZVOUS_PORT"
 """Set where horovodrun has started a rank."""
-POLL_INTERVAL_S = 0.01
-"""Of the rendezvous: shutting it down waits for its next poll."""
 
 
 def place_among_hosts(case: Case, me: RankInfo) -> RankInfo:
@@ -57,40 +54,18 @@ def address_of_host(me: RankInfo, transport: str, env: Mapping[str, str]) -> str
 
 
 @contextmanager
-def rendezvous_server(me: RankInfo, timeout_s: float, poll_interval_s: float = POLL_INTERVAL_S) -> Iterator[None]:
+def rendezvous_server(me: RankInfo, timeout_s: float) -> Iterator[None]:
     """Rank 0 serves the rendezvous; the others wait until it answers, since Horovod retries for 1.5 s only."""
     if me.rank:
         wait_for_listener(me.rendezvous_host, me.rendezvous_port, timeout_s)
         yield
         return
-    from horovod.runner.common.util.hosts import SlotInfo
-    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
-
-    host = bind_address(me.rendezvous_host, me.own_host)
-    with port_named(host, me.rendezvous_port):
-        server = RendezvousHTTPServer((host, me.rendezvous_port), RendezvousHandler, 0)
-    hosts = me.world // me.local_world
-    server.init(
-        [
-            SlotInfo(
-                f"host-{rank // me.local_world}",
-                rank,
-                rank % me.local_world,
-                rank // me.local_world,
-                me.world,
-                me.local_world,
-                hosts,
-            )
-            for rank in range(me.world)
-        ]
-    )
-    polling = {"poll_interval": poll_interval_s}
-    threading.Thread(target=server.serve_forever, kwargs=polling, daemon=True).start()
+    server = RendezvousServer(bind_address(me.rendezvous_host, me.own_host), me.rendezvous_port)
+    server.start()
     try:
         yield
     finally:
-        server.shutdown()
-        server.server_close()
+        server.close()
 
 
 @contextmanager

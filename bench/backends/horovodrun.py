@@ -20,9 +20,6 @@ from bench.core.case import Case, Role
 from bench.core.rank_info import RankInfo
 from bench.rank.program.options import needs_given_steps
 
-POLL_INTERVAL_S = 0.5
-"""Of the rendezvous, in a thread of rank 0: while a program trains it has nothing to do."""
-
 
 class Horovodrun(ProgramLauncher):
     name = "horovodrun"
@@ -53,7 +50,7 @@ class Horovodrun(ProgramLauncher):
         variables |= dict.fromkeys(TORCH_VARIABLES)
         variables |= environment_variables(HorovodOptions(), "gloo", place, interface, timeout_s=case.library_timeout_s)
         with (
-            rendezvous_server(place, case.timeout_s, POLL_INTERVAL_S),
+            rendezvous_server(place, case.timeout_s),
             resolving_hostname_as(address_of_host(me, "gloo", os.environ)),
         ):
             yield variables
