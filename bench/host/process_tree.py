@@ -111,5 +111,6 @@ def end_all(find: Callable[[], set[psutil.Process]], limit_s: float = END_LIMIT_
         empty_rounds = 0 if left else empty_rounds + 1
         if empty_rounds == EMPTY_ROUNDS or time.monotonic() > deadline:
             return left
-        kill_all(left)
-        time.sleep(END_PAUSE_S)
+        if left:
+            kill_all(left)
+            time.sleep(END_PAUSE_S)

@@ -17,11 +17,13 @@ from harness.sites.local.site import SITE
 from reports.analysis.step_times import throughput_of
 
 _told: list[str] = []
+RANK_MOMENTS = "tests.perf.rank_moments"
+"""What ranks import so that they write down when they reach their parts."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_site():
-    SITE.warm(("horovod.torch", "distributed"))
+    SITE.warm(("horovod.torch", "distributed", RANK_MOMENTS))
     with pytest.MonkeyPatch.context() as patch:
         # A new process imports the file that Python was started with: of `pytest`, unlike of `python -m harness`, that
         # is all of pytest, in every rank.

@@ -59,3 +59,34 @@ def test_a_command_has_the_environment_before_modules_changed_it(tmp_path):
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "KEPT": "as it was"}
     subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=env, check=True, timeout=120)
     assert (tmp_path / "log").read_text() == "None as it was 2\n"
+
+
+COLLECTED_MODULE = """
+import gc, weakref
+class Cycle: pass
+def made():
+    cycle = Cycle()
+    cycle.itself = cycle
+    return weakref.ref(cycle)
+before = made()
+def main(arguments):
+    after = made()
+    gc.collect()
+    print(before() is None, after() is None, gc.isenabled(), flush=True)
+    return 0
+"""
+COLLECTING_PROGRAM = """
+from pathlib import Path
+from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
+if __name__ == "__main__":
+    context = start_forkserver(["collected_module"], always=())
+    start_process(context, ProcessSpec(Path("log"), entry="collected_module:main"), "shown").join()
+"""
+
+
+def test_ranks_collect_their_own_garbage_and_leave_what_was_loaded_alone(tmp_path):
+    (tmp_path / "collected_module.py").write_text(COLLECTED_MODULE)
+    (tmp_path / "program.py").write_text(COLLECTING_PROGRAM)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=env, check=True, timeout=120)
+    assert (tmp_path / "log").read_text() == "False True True\n"
