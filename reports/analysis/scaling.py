@@ -216,9 +216,9 @@ def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], star
     # The same MINPACK as least_squares(method="lm"), without what that does around it, which takes as long again.
     # A step beyond the bounds may make the denominator negative, which has no logarithm.
     with np.errstate(invalid="ignore"):
-        params: Any = leastsq(
-            residuals, start, Dfun=jacobian, xtol=TOLERANCE, ftol=TOLERANCE, gtol=TOLERANCE, maxfev=MAX_EVALUATIONS
-        )[0]
+        limits: Any = {"xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE, "maxfev": MAX_EVALUATIONS}
+        # Without its full output it warns where an exact curve can't be fitted any better.
+        params: Any = leastsq(residuals, start, Dfun=jacobian, full_output=True, **limits)[0]
         if np.all(params >= lower) and np.all(params <= upper):
             return _settle_on_bounds(params, lower, upper)
     exact: Any = {"x_scale": "jac", "xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE}
