@@ -6,7 +6,7 @@ import json
 import os
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -17,6 +17,13 @@ MAX_MESSAGE_BYTES = 2**26
 
 class HarnessDisconnected(Exception):
     """Standard input is closed at the other end: the harness is gone, and nobody waits for this trial."""
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise HarnessDisconnected from None
 
 
 class NodeControl:
@@ -51,7 +58,36 @@ class NodeControl:
                 raise HarnessDisconnected
             self._read()
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)
+        return _parse(line)
+
+    def next_document(self, idle: Callable[[], None], interval_s: float) -> Any | None:
+        """Wait for the JSON document on the next line of standard input; ``None`` where an end is requested instead.
+
+        Args:
+            idle: Called while there is none, every ``interval_s`` seconds.
+            interval_s: In seconds.
+
+        Raises:
+            HarnessDisconnected: If standard input ends, or the line is no message of the harness.
+        """
+        while not self._stopped:
+            line, newline, rest = self._buffer.partition(b"\n")
+            if newline:
+                self._buffer = rest
+                if line.strip() == STOP_COMMAND:
+                    self._stopped = True
+                elif line.strip():
+                    return _parse(line)
+                continue
+            if len(self._buffer) > MAX_MESSAGE_BYTES:
+                raise HarnessDisconnected
+            ready, _, _ = select.select(self.descriptors, [], [], interval_s)
+            self._stopped = self._wakeup_read in ready
+            if STANDARD_INPUT in ready:
+                self._read()
+            elif not ready:
+                idle()
+        return None
 
     def stop_requested(self) -> bool:
         """Whether an orderly end was requested; does not wait.

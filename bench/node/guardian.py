@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any, cast
 
 import psutil
@@ -29,9 +30,13 @@ from bench.host.process_tree import (
     release,
 )
 from bench.host.processes import die_with_parent
+from bench.host.scratch import open_scratch
 
-DEADLINE_VARIABLE = "SCALING_DEADLINE_S"
-"""The variable that holds when everything has to have ended, on the monotonic clock; not set: there is no such time."""
+DEADLINE_VARIABLE = "SCALING_DEADLINE_FILE"
+"""The variable that names the file of :func:`set_deadline`; not set: there is no such time."""
+DEADLINE_FILE = "deadline"
+DEADLINE_CHECK_S = 30.0
+"""How often a guardian looks whether its deadline has moved."""
 END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 PARENT_ENDED = signal.SIGCONT
 """Comes when the parent ends, and by itself lets a guardian that is stopped go on; a user sends it as well."""
@@ -42,6 +47,25 @@ ENDED_BY_GUARDIAN = SIGNAL_STATUS + signal.SIGTERM
 IS_LINUX = sys.platform == "linux"
 CLOSING_S = 1.0
 FIRST_DESCRIPTOR, LAST_DESCRIPTOR = 3, 2**20
+
+
+def set_deadline(seconds: float) -> None:
+    """Have the guardian of this process's forkserver end everything, and this process too, so many seconds from now.
+
+    The first call comes before the forkserver is started; a later one moves that time, which a process that a signal
+    has stopped does not do.
+    """
+    file = open_scratch() / DEADLINE_FILE
+    os.environ[DEADLINE_VARIABLE] = str(file)
+    with suppress(OSError):
+        file.write_text(str(time.monotonic() + seconds))
+
+
+def _read_deadline(known: float) -> float:
+    """The deadline on the monotonic clock; ``known`` where its file is just being written, or is gone."""
+    with suppress(OSError, ValueError, KeyError):
+        return float(Path(os.environ[DEADLINE_VARIABLE]).read_text())
+    return known
 
 
 def continue_under_guardian(parent: int) -> None:
@@ -69,11 +93,12 @@ def continue_under_guardian(parent: int) -> None:
 
 def _guard(child: int, parent: int) -> int:
     """Wait until everything has to end, and end it; returns the exit status of the child."""
-    deadline = float(os.environ.get(DEADLINE_VARIABLE) or math.inf)
+    deadline, check_s = _read_deadline(math.inf), DEADLINE_CHECK_S if DEADLINE_VARIABLE in os.environ else 86_400.0
     status = None
     while status is None:
+        received = signal.sigtimedwait(WATCHED_SIGNALS, max(0.0, min(deadline - time.monotonic(), check_s)))
+        deadline = _read_deadline(deadline)
         left_s = deadline - time.monotonic()
-        received = signal.sigtimedwait(WATCHED_SIGNALS, max(0.0, min(left_s, 86_400.0)))
         if received is None and left_s <= 0:
             # Nobody else has kept the time. It is this process's parent still, else it would not have been left.
             with suppress(ProcessLookupError):

@@ -43,7 +43,7 @@ class ControlChannel(Protocol):
 
 
 class ProcessGroup:
-    """The processes of one trial on this machine, which :class:`bench.node.agent.NodeAgent` starts.
+    """The processes of one trial on this machine, which :class:`bench.node.node_agent.NodeAgent` starts.
 
     Args:
         folder: The trial's folder.

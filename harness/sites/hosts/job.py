@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.core.case import Case
-from bench.node.agent import READY_LINE
+from bench.node.node_trial import READY_LINE
 from bench.node.transfer import TransferReceiver
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.remote import MARGIN_S, LostNode, gather_result, read_node_reports

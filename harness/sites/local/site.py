@@ -144,7 +144,7 @@ class LocalJob(Job):
             link,
         )
         # A plan needs neither the agent nor the forkserver, and takes longer with them.
-        from bench.node.agent import NodeAgent
+        from bench.node.node_agent import NodeAgent
 
         layout = local_layout(self.case, free_port(LOOPBACK.address), network.namespaces if network else None)
         self.agent = NodeAgent(self.case, request.roles, layout, self.folder, self.folder / CASE_FILE)

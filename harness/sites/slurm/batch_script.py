@@ -12,6 +12,7 @@ from bench.node.launchers.base import AGENT, choose_launcher, worker_command
 from bench.node.launchers.srun import SrunStep, mpi_environment, mpi_interface_environment, srun_command
 from harness.sites.base.contract import TrialRequest
 from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
+from harness.sites.slurm.fed_agents import AGENTS_STEP, LAST_LINES, feed_functions, feed_line, preload_arguments
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 SLURM_LAUNCHERS = (AGENT, "srun")
@@ -29,19 +30,32 @@ MASTER_ADDR_LINE = (
 
 
 def batch_script(
-    options: SlurmOptions, trials: Sequence[TrialRequest], output: str, timeouts: SlurmTimeouts = SlurmTimeouts()
+    options: SlurmOptions,
+    trials: Sequence[TrialRequest],
+    output: str,
+    timeouts: SlurmTimeouts = SlurmTimeouts(),
+    preload: Sequence[str] = (),
 ) -> str:
     """The script that runs the trials one after the other. Its exit status is 0 whatever becomes of them: the trials'
     folders tell.
+
+    Where there are several, those whose ranks agents start have the agents in common
+    (:mod:`harness.sites.slurm.fed_agents`).
 
     Args:
         options: Of the site.
         trials: Their folders are in the folder that the script starts in.
         output: The file for the script's own output, relative to that folder.
         timeouts: They limit how long each trial's steps may take.
+        preload: The modules of backends that agents in common import once.
     """
     directives = sbatch_directives(options, [trial.case for trial in trials], output, timeouts)
-    blocks = [line for trial in trials for line in ("", *_trial_lines(options, trial, timeouts))]
+    fed = [trial for trial in trials if len(trials) > 1 and not _is_by_srun(trial)]
+    blocks = ["", *_agent_lines(options, fed, timeouts, preload)] if fed else []
+    for trial in trials:
+        one = [feed_line(trial, timeouts.step_limit_s(trial.case))] if trial in fed else None
+        blocks += ["", *(one or _trial_lines(options, trial, timeouts))]
+    blocks += ["", *LAST_LINES] if fed else []
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {line}" for line in directives), *blocks, "", "exit 0", ""])
 
 
@@ -80,10 +94,32 @@ def gpus_per_node_for(options: SlurmOptions, cases: Sequence[Case]) -> str | Non
     return options.gpus_per_node or (str(most) if most else None)
 
 
+def _is_by_srun(trial: TrialRequest) -> bool:
+    return choose_launcher(trial.roles, SLURM_LAUNCHERS) == "srun"
+
+
+def _agent_lines(
+    options: SlurmOptions, fed: Sequence[TrialRequest], timeouts: SlurmTimeouts, preload: Sequence[str]
+) -> list[str]:
+    """What prepares the agents that run these trials one after another, with room for the largest."""
+    cases = [trial.case for trial in fed]
+    widest = max(cases, key=cores_per_node)
+    most = max(case.nodes for case in cases)
+    step = SrunStep(AGENTS_STEP, most, 1, cores_per_node(widest))
+    limit_s = sum(timeouts.step_limit_s(case) for case in cases)
+    srun = _srun(options, step, limit_s, timeouts.report_s)
+    srun = srun.replace(f"--nodes={most} --ntasks={most} ", '--nodes="$room" --ntasks="$room" ')
+    command = node_command(*preload_arguments(cases, preload), python=options.rank_python)
+    on_gpus = next((case for case in cases if case.device == "cuda"), widest)
+    files = {"began_file": BEGAN_FILE, "ended_file": ENDED_FILE, "hosts_file": HOSTS_FILE, "log_file": NODES_LOG}
+    functions = feed_functions(f"{srun} \\\n        {_in_container(options, on_gpus, command)}", most, files)
+    return [*_interface_lines(options.interface, by_srun=False), *functions]
+
+
 def _trial_lines(options: SlurmOptions, trial: TrialRequest, timeouts: SlurmTimeouts) -> list[str]:
     """The lines of one trial, in a subshell that works in the trial's folder."""
     case, roles, folder = trial
-    by_srun = choose_launcher(roles, SLURM_LAUNCHERS) == "srun"
+    by_srun = _is_by_srun(trial)
     port = rendezvous_port(folder.name)
     setup = [
         f"cd {shlex.quote(folder.name)} || exit",

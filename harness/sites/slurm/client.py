@@ -193,11 +193,11 @@ class SlurmClient:
         """Cancel jobs, or steps of them. Raises :class:`SlurmUnavailable`."""
         self._run(["scancel", *ids])
 
-    def step_ids(self, job: str, name: str) -> list[str]:
-        """The ids of the job's running steps of this name. Raises :class:`SlurmUnavailable`."""
+    def step_ids(self, job: str, names: Collection[str]) -> list[str]:
+        """The ids of the job's running steps of these names. Raises :class:`SlurmUnavailable`."""
         output = self._run(["squeue", "--noheader", "--steps", f"--jobs={job}", "--format=%i|%j"]).stdout
         pairs = (line.strip().partition("|") for line in output.splitlines())
-        return [step for step, _, step_name in pairs if step_name == name]
+        return [step for step, _, step_name in pairs if step_name in names]
 
     def node_problems(self, hosts: Collection[str]) -> dict[str, str]:
         """What is wrong with nodes, by name; empty for those that are well, or where Slurm does not answer."""

@@ -19,6 +19,7 @@ from harness.sites.base.first_cause import NO_RECORD
 from harness.sites.base.remote import LostNode, failed_start, gather_result, read_node_reports
 from harness.sites.slurm.batch_script import BEGAN_FILE, ENDED_FILE, HOSTS_FILE, LOG_FILES, RANKS_LOG
 from harness.sites.slurm.client import SlurmClient, SlurmJobState, SlurmUnavailable
+from harness.sites.slurm.fed_agents import AGENTS_STEP
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 MIN_QUERY_INTERVAL_S, MAX_QUERY_INTERVAL_S, QUERY_INTERVAL_SHARE = 0.2, 5.0, 0.05
@@ -112,7 +113,7 @@ class SlurmJob(Job):
         """Cancel this trial's steps, so that the job's other trials run; the job, where that does not help."""
         if self.submission.shared:
             with suppress(SlurmUnavailable):
-                if steps := self.client.step_ids(self.number, self.folder.name):
+                if steps := self.client.step_ids(self.number, (self.folder.name, AGENTS_STEP)):
                     self._cancel(*steps)
             deadline = time.monotonic() + self.timeouts.file_delay_s
             while time.monotonic() < deadline:

@@ -46,6 +46,8 @@ class SlurmSite(Site):
         super().__init__(chosen)
         self.timeouts, self.client = timeouts, SlurmClient(timeouts.command_s)
         self._submissions: dict[str, Submission] = {}
+        self._modules: tuple[str, ...] = ()
+        """What ranks of the sweep import beside the frameworks."""
         self.shares_environment = self.chosen.rank_python == sys.executable
 
     def machine(self) -> Machine:
@@ -84,6 +86,9 @@ class SlurmSite(Site):
             )
         }
 
+    def warm(self, modules: tuple[str, ...]) -> None:
+        self._modules = modules
+
     def start(self, trial: TrialRequest) -> Job:
         return self._submit([trial], f"{trial.folder.name}/{SCRIPT_LOG}")[0]
 
@@ -112,7 +117,7 @@ class SlurmSite(Site):
             if needs_certificate(case, roles):
                 write_certificate(create_certificate(), folder)
         first = trials[0].folder.resolve()
-        text = batch_script(self.chosen, trials, output, self.timeouts)
+        text = batch_script(self.chosen, trials, output, self.timeouts, self._modules)
         (first / "job.sh").write_text(text)
         # A job starts in the folder from which it was submitted, and that may hold packages of our names.
         extra_variables = {"PYTHONSAFEPATH": "1"}

@@ -23,11 +23,11 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 from bench.node.forkserver import ProcessSpec, start_forkserver, start_process
-from bench.node.guardian import DEADLINE_VARIABLE, find_forkserver, guardian_pid
+from bench.node.guardian import find_forkserver, guardian_pid, set_deadline
 
 if __name__ == "__main__":
     if "deadline" in sys.argv:
-        os.environ[DEADLINE_VARIABLE] = str(time.monotonic() + 4)
+        set_deadline(4)
     context = start_forkserver((), always=())
     away = "(setsid sleep 61 &) ; setsid bash -c 'trap \\"\\" TERM; sleep 62' & sleep 63"
     rank = start_process(context, ProcessSpec(Path("rank.log"), command=("bash", "-c", away)), "rank 0")
