@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from tests.e2e.conftest import Harness
 from tests.e2e.test_hosts import LAYERS, TRAINING
 from tests.support.gpu_processes import check_stored_owners, gpu_with_ranks
 from tests.support.listening import ListenerWatch
-from tests.support.namespaces import cluster
+from tests.support.namespaces import Node, cluster
 from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, unavailable_reason
 
 pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=f"Slurm can't be run: {unavailable_reason()}")
@@ -167,6 +167,30 @@ def test_a_round_in_one_job(harness, slurm, tmp_path_factory):
     assert cells[1]["outcome"] == "ok"
     assert cells[2]["outcome"] == "failed"
     assert "rank 1 exited with status 3 in measured step 3" in cells[2]["reason"]
+
+
+def test_an_agent_that_dies_is_named_and_costs_its_trial_alone(harness, slurm):
+    pack = ("--nodes", "2", "--set", "slurm.pack=true", "--set", "ddp.bucket_cap_mb=1,2", "--steps", "60")
+    process = harness.sweeping(*pack)
+    harness.until(lambda: harness.measuring(rank=1), process)
+    (agent,) = agents_on(slurm.workers[1])
+    os.kill(agent, signal.SIGKILL)
+    struck, other = sorted(harness.ended(process, status=4), key=lambda cell: cell["outcome"])
+    assert struck["outcome"] == "failed"
+    assert "node 1 (n2) is gone: its agent was killed (srun reports 'Killed')" in struck["reason"], struck["reason"]
+    assert "rank 1 in measured step" in struck["reason"]
+    assert (other["outcome"], other["same_work"]["verdict"]) == ("ok", "same"), other["reason"]
+
+
+def agents_on(node: Node) -> list[int]:
+    """The process ids of the node agents there."""
+
+    def command(pid: int) -> list[str]:
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        return []
+
+    return [pid for pid in node.processes() if "bench.node.agent" in command(pid)]
 
 
 def test_a_harness_that_is_killed_finds_its_job_again_and_one_that_is_interrupted_cancels_it(harness, slurm):

@@ -12,6 +12,7 @@ from bench.node.rendezvous import RendezvousError, expand_nodes
 
 KILL_AFTER_S = 10
 FAILED_TASKS = re.compile(r"error: (\S+): tasks? ")
+ENDED_BY_SRUN = re.compile(r"First task exited|forcing job termination|Job step aborted|STEP \S+ .*CANCELLED")
 FAILED_TASK = re.compile(r"error: (\S+): tasks? (\d+)[^:]*: (.+)")
 
 
@@ -75,6 +76,21 @@ def hosts_of_failed_tasks(lines: Sequence[str]) -> set[str]:
         with suppress(RendezvousError):
             hosts.update(expand_nodes(found[1]))
     return hosts
+
+
+def killed_tasks(lines: Sequence[str]) -> dict[str, str]:
+    """What srun reports of the tasks that something else has killed, by host, from its output (pure).
+
+    From where it ends the step itself on, nobody can tell.
+    """
+    killed: dict[str, str] = {}
+    for line in lines:
+        if ENDED_BY_SRUN.search(line):
+            break
+        if (found := FAILED_TASK.search(line)) and not found[3].startswith("Exited"):
+            with suppress(RendezvousError):
+                killed |= dict.fromkeys(expand_nodes(found[1]), found[3].strip())
+    return killed
 
 
 class FailedTask(NamedTuple):

@@ -48,9 +48,9 @@ feed() {
     [ -d "$1" ] || return
     scontrol show hostnames >"$1/$hosts_file"
     touch "$1/$began_file"
+    local known=$(stat -c %s "$folder/log")
     [ "$agents" ] && [ "$room" -ge "$2" ] || { end_agents; start_agents "$2"; }
-    local known until=$((SECONDS + $3)) answers=0 failed= word name outcome
-    known=$(stat -c %s "$folder/log")
+    local until=$((SECONDS + $3)) answers=0 failed= word name outcome
     (printf '%s\n' "$4" >&3) 2>/dev/null
     while [ "$answers" -lt "$2" ] && [ "$SECONDS" -lt "$until" ]; do
         if read -r -t 1 -u 4 word name outcome; then
@@ -95,7 +95,7 @@ def feed_functions(step: str, most: int, files: Mapping[str, str]) -> list[str]:
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     return [
-        *("agents=", "folder=$(mktemp -d) || exit", *lines, ""),
+        *("agents=", "folder=$(mktemp -d) || exit", 'touch "$folder/log"', *lines, ""),
         *("agents_step() {", f"    exec {step}", "}"),
         *FUNCTIONS.rstrip().splitlines(),
     ]

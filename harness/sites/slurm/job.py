@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.host.certificate import CERTIFICATE_FILE
 from bench.host.logs import last_lines
-from bench.node.launchers.srun import first_failed_task, hosts_of_failed_tasks
+from bench.node.launchers.srun import first_failed_task, hosts_of_failed_tasks, killed_tasks
 from bench.rank.progress import read_progress
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
 from harness.sites.base.first_cause import NO_RECORD
 from harness.sites.base.remote import LostNode, failed_start, gather_result, read_node_reports
-from harness.sites.slurm.batch_script import BEGAN_FILE, ENDED_FILE, HOSTS_FILE, LOG_FILES, RANKS_LOG
+from harness.sites.slurm.batch_script import BEGAN_FILE, ENDED_FILE, HOSTS_FILE, LOG_FILES, NODES_LOG, RANKS_LOG
 from harness.sites.slurm.client import SlurmClient, SlurmJobState, SlurmUnavailable
 from harness.sites.slurm.fed_agents import AGENTS_STEP
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
@@ -224,17 +224,20 @@ class SlurmJob(Job):
         # Nodes that were killed at the limit have no report either.
         timed_out = timed_out or any(end.exit_report is not None and end.exit_report.timed_out for end in ends.values())
         hosts_reported |= set(unreported.values()) if timed_out else set()
-        reasons = {node: self._loss_reason(name, hosts_reported) for node, name in unreported.items()}
+        killed = {} if timed_out else killed_tasks(last_lines(self.folder / NODES_LOG, 10**4))
+        reasons = {node: self._loss_reason(name, hosts_reported, killed) for node, name in unreported.items()}
         return [LostNode(node, unreported[node] or "?", reason) for node, reason in reasons.items() if reason]
 
     def _hosts_reported(self) -> set[str]:
         return hosts_of_failed_tasks([line for name in LOG_FILES for line in last_lines(self.folder / name, 10**4)])
 
-    def _loss_reason(self, host: str, hosts_reported: Collection[str]) -> str | None:
+    def _loss_reason(self, host: str, hosts_reported: Collection[str], killed: Mapping[str, str]) -> str | None:
         if host in self.node_trouble:
             return self.node_trouble[host]
         if self.job_state.state == "NODE_FAIL":
             return self.job_state.description
+        if host in killed:
+            return f"its agent was killed (srun reports '{killed[host]}')"
         return None if host in hosts_reported else "it left no report, and srun did not see it end"
 
     def _was_killed(self) -> bool:

@@ -48,3 +48,34 @@ def test_noise_takes_no_memory_and_a_command_in_two_halves_counts():
 
 def test_the_end_of_input_is_the_end_of_the_harness():
     assert told(b"1\n", b"en") == ["1", "disconnected", "True"]
+
+
+FED = """
+from bench.node.control import HarnessDisconnected, NodeControl
+
+control = NodeControl(listen=True)
+try:
+    while (document := control.next_document(lambda: print("idle", flush=True), 0.01)) is not None:
+        print(document, flush=True)
+    print("end requested")
+except HarnessDisconnected:
+    print("disconnected")
+"""
+
+
+def fed(text: bytes) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", FED],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=text,
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    return [line for line in done.stdout.decode().splitlines() if line != "idle"]
+
+
+def test_documents_follow_each_other_until_an_end_is_requested():
+    assert fed(b'{"a": 1}\n\n2\nend\n3\n') == ["{'a': 1}", "2", "end requested"]
+    assert fed(b"1\n") == ["1", "disconnected"]
+    assert fed(b"no document\n1\n") == ["disconnected"]

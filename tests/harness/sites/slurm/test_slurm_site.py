@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from harness.sites.slurm.client import (
     read_squeue,
     submission_environment,
 )
+from harness.sites.slurm.fed_agents import preload_arguments
 from harness.sites.slurm.job import SlurmJob, Submission
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 from harness.sites.slurm.site import SlurmSite
@@ -172,14 +174,97 @@ def packed_script() -> str:
 
 
 def test_the_trials_of_a_packed_job_run_one_after_the_other():
-    script = read_script(packed_script())
-    assert [re.search(r"cd (\S+)", block)[1] for block in script.blocks] == ["00-a", "00-b", "00-c"]
+    text = packed_script()
+    script = read_script(text)
+    order = [line.split()[1] for line in text.splitlines() if re.match(r"(feed|cd) 00-", line)]
+    assert order == ["00-a", "00-b", "00-c"]
+    # srun starts MPI ranks in processes of their own; the others have the agents in common.
+    assert [re.search(r"cd (\S+)", block)[1] for block in script.blocks] == ["00-b"]
     assert all(step[:2] == ["timeout", "--kill-after=10"] for step in script.steps)
-    assert [step[step.index("srun") + 1] for step in script.steps] == [
-        f"--job-name={name}" for name in ("00-a", "00-b", "00-b", "00-c")
+    assert [step[step.index("srun") + 1] for step in script.steps] == ["--job-name=00-b", "--job-name=00-b"]
+    (block,) = script.blocks
+    assert block.index("touch began") < block.index("srun") < block.index("touch ended")
+
+
+def test_agents_in_common_have_room_and_modules_for_all_of_their_trials():
+    trials = [trial_of("00-a", ranks=1), mpi_trial("00-b"), trial_of("00-c", ranks=4, threads=2)]
+    text = batch_script(SlurmOptions(python=PYTHON, interface="ib0"), trials, "out", preload=("horovod.torch", "x.y"))
+    (step,) = re.findall(r"exec (timeout .*)", text.replace("\\\n", ""))
+    words = shlex.split(step)
+    assert {"--job-name=agents", "--nodes=$room", "--ntasks=$room", "--cpus-per-task=2", "--cpu-bind=none"} <= set(
+        words
+    )
+    limit_s = 2 * SlurmTimeouts().step_limit_s(trials[0].case)
+    assert words[:4] == ["timeout", "--kill-after=10", f"{limit_s:.0f}", "srun"]
+    assert words[words.index(PYTHON) :] == [
+        *(PYTHON, "-m", "bench.node.agent", "--feed", "--preload=horovod.torch,x.y"),
     ]
-    for block in script.blocks:
-        assert block.index("touch began") < block.index("srun") < block.index("touch ended")
+    assert "\nmost=4\n" in text
+    assert text.index("export MASTER_ADDR") < text.index("feed 00-a")
+    program = trials[0].case.model_copy(update={"program": trials[0].case})
+    assert preload_arguments([program], ("x.y",)) == ["--feed"]
+    # One trial has no agents in common with another.
+    assert "--feed" not in rendered({"pack": True}, trial_of())
+
+
+SRUN = """#!{python}
+import json, os, signal, sys
+print("srun: loaded", file=sys.stderr, flush=True)
+with open("{folder}/steps", "a") as steps:
+    print(*[word for word in sys.argv if word.startswith("--nodes")], file=steps)
+for line in sys.stdin:
+    if line == "end\\n":
+        print("asked to end", file=sys.stderr, flush=True)
+        break
+    trial = json.loads(line)
+    print("some noise", flush=True)
+    print("srun: of", trial["name"], file=sys.stderr, flush=True)
+    if trial["name"] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    failed = trial["name"] == "failed"
+    for node in range(trial["nodes"] - failed):
+        print("scaling-ended", trial["name"], "failed" if failed else "ok", flush=True)
+"""
+
+
+def test_agents_serve_until_a_trial_fails_or_they_are_gone_and_others_follow(monkeypatch, tmp_path):
+    """The script in a real shell; in place of Slurm's agents stands a program that answers for all of them."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"srun": SRUN.format(python=sys.executable, folder=tmp_path), "scontrol": "#!/bin/sh\n"}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setattr("harness.sites.slurm.fed_agents.FAILURE_GRACE_S", 1)
+    names = {"first": 4, "second": 2, "failed": 2, "third": 2, "killed": 1, "wider": 4, "last": 1}
+    trials = [trial_of(name, ranks=nodes) for name, nodes in names.items()]
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / "first" / "certificate.pem").touch()
+    (tmp_path / "second").rmdir()  # that of a trial that was given up
+    done = subprocess.run(
+        ["bash"],
+        input=rendered({}, *trials),
+        cwd=tmp_path,
+        env={"PATH": f"{programs}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert "unexpected" not in done.stderr
+    assert "syntax" not in done.stderr
+    # The first step has room for the largest trial, those after a failure for the one at hand, until one needs more.
+    assert (tmp_path / "steps").read_text().split() == ["--nodes=4", "--nodes=2", "--nodes=4"]
+    logs = {name: (tmp_path / name / "srun.log").read_text() for name in names if name != "second"}
+    assert logs["first"] == "srun: loaded\nsrun: of first\n"
+    assert logs["failed"] == "srun: of failed\nasked to end\n"
+    assert logs["third"] == "srun: loaded\nsrun: of third\n"
+    assert logs["killed"].startswith("srun: of killed\n")
+    assert logs["last"] == "srun: of last\n"
+    for name in logs:
+        assert {"began", "ended", "hosts.txt", "srun.log"} == {path.name for path in (tmp_path / name).iterdir()}
+    left = {"bin", "steps", *logs}
+    assert {path.name for path in tmp_path.iterdir()} == left, "the script's own folder is removed"
 
 
 def test_a_packed_job_is_rendered_as_in_its_golden_file(golden):
@@ -386,17 +471,25 @@ def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, 
     slurm_says(monkeypatch, tmp_path, squeue="echo '7|COMPLETED|n[1-2]|None'")
     limit_s = QUICK.step_limit_s(CASE)
 
-    def ending(name: str, took_s: float, *, timed_out: bool) -> TrialResult:
+    def ending(name: str, took_s: float, *, timed_out: bool = False, log: str = "") -> TrialResult:
         ended = job(tmp_path / name, Submission("7", shared=True), replace(QUICK, file_delay_s=0))
         scene = ExitReport(timed_out=timed_out, timeout_s=9)
         (ended.folder / "node-0.json").write_text(NodeReport(facts=facts(0), exit_report=scene).model_dump_json())
         (ended.folder / "hosts.txt").write_text("n0\nn1\n")
+        (ended.folder / "srun.log").write_text(log)
         for file, at in (("began", 0.0), ("ended", took_s)):
             (ended.folder / file).touch()
             os.utime(ended.folder / file, (at, at))
         return ended.wait(9)
 
     assert ending("early", 20, timed_out=False).reason.startswith("node 1 (n1) is gone: it left no report")
+    killed = "srun: error: n1: task 1: Killed\n"
+    by_srun = "srun: First task exited 30s ago\n"
+    assert "n1) is gone: its agent was killed (srun reports 'Killed')" in ending("killed", 20, log=killed).reason
+    assert "its agent was killed" not in ending("by srun", 20, log=by_srun + killed).reason
+    assert (
+        "its agent was killed" not in ending("exit", 20, log=killed.replace("Killed", "Exited with exit code 1")).reason
+    )
     assert ending("noticed", 20, timed_out=True).outcome == "timeout"
     assert ending("ended", limit_s + 1, timed_out=False).outcome == "timeout"
 
