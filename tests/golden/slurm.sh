@@ -28,6 +28,7 @@ agents_step() {
 
 start_agents() {
     room=$((most > $1 ? most : $1))
+    before=$(stat -c %s "$folder/log")
     mkfifo "$folder/in" "$folder/out"
     agents_step <"$folder/in" >"$folder/out" 2>>"$folder/log" &
     agents=$!
@@ -45,13 +46,22 @@ end_agents() {
     agents=
 }
 
+# Whether srun reports an agent that has ended.
+lost() {
+    tail -c "+$((before + 1))" "$folder/log" | grep -Eq "error: [^ ]+: tasks? "
+}
+
+end_soon() {
+    [ $((SECONDS + failure_grace_s)) -ge "$until" ] || until=$((SECONDS + failure_grace_s))
+}
+
 # Runs a trial: its folder, the number of its nodes, its time limit in seconds, and what the agents are told.
 feed() {
     [ -d "$1" ] || return
     scontrol show hostnames >"$1/$hosts_file"
     touch "$1/$began_file"
     local known=$(stat -c %s "$folder/log")
-    [ "$agents" ] && [ "$room" -ge "$2" ] || { end_agents; start_agents "$2"; }
+    [ "$agents" ] && [ "$room" -ge "$2" ] && ! lost || { end_agents; start_agents "$2"; }
     local until=$((SECONDS + $3)) answers=0 failed= word name outcome
     (printf '%s\n' "$4" >&3) 2>/dev/null
     while [ "$answers" -lt "$2" ] && [ "$SECONDS" -lt "$until" ]; do
@@ -60,9 +70,11 @@ feed() {
             answers=$((answers + 1))
             [ "$outcome" = ok ] && continue
             failed=1
-            [ $((SECONDS + failure_grace_s)) -lt "$until" ] && until=$((SECONDS + failure_grace_s))
+            end_soon
         elif [ $? -le 128 ]; then
             break # The step has ended.
+        elif lost; then
+            end_soon
         fi
     done
     if [ "$failed" ] || [ "$answers" -lt "$2" ]; then

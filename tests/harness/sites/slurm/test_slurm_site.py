@@ -222,7 +222,10 @@ for line in sys.stdin:
     if trial["name"] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     failed = trial["name"] == "failed"
-    for node in range(trial["nodes"] - failed):
+    silent = trial["name"] == "silent"
+    if trial["name"] in ("silent", "ok"):
+        print("srun: error: n2: task 1: Killed", file=sys.stderr, flush=True)
+    for node in range(trial["nodes"] - failed - silent):
         print("scaling-ended", trial["name"], "failed" if failed else "ok", flush=True)
 """
 
@@ -235,7 +238,7 @@ def test_agents_serve_until_a_trial_fails_or_they_are_gone_and_others_follow(mon
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     monkeypatch.setattr("harness.sites.slurm.fed_agents.FAILURE_GRACE_S", 1)
-    names = {"first": 4, "second": 2, "failed": 2, "third": 2, "killed": 1, "wider": 4, "last": 1}
+    names = {"first": 4, "second": 2, "failed": 2, "third": 2, "killed": 1, "wider": 4, "silent": 2, "ok": 1, "last": 1}
     trials = [trial_of(name, ranks=nodes) for name, nodes in names.items()]
     for name in names:
         (tmp_path / name).mkdir()
@@ -254,13 +257,16 @@ def test_agents_serve_until_a_trial_fails_or_they_are_gone_and_others_follow(mon
     assert "unexpected" not in done.stderr
     assert "syntax" not in done.stderr
     # The first step has room for the largest trial, those after a failure for the one at hand, until one needs more.
-    assert (tmp_path / "steps").read_text().split() == ["--nodes=4", "--nodes=2", "--nodes=4"]
+    # One that is lost while it waits for a trial costs none.
+    rooms = [4, 2, 4, 1, 1]
+    assert (tmp_path / "steps").read_text().split() == [f"--nodes={room}" for room in rooms]
     logs = {name: (tmp_path / name / "srun.log").read_text() for name in names if name != "second"}
     assert logs["first"] == "srun: loaded\nsrun: of first\n"
     assert logs["failed"] == "srun: of failed\nasked to end\n"
     assert logs["third"] == "srun: loaded\nsrun: of third\n"
     assert logs["killed"].startswith("srun: of killed\n")
-    assert logs["last"] == "srun: of last\n"
+    assert logs["silent"] == "srun: of silent\nsrun: error: n2: task 1: Killed\nasked to end\n"
+    assert logs["last"].endswith("srun: loaded\nsrun: of last\n")
     for name in logs:
         assert {"began", "ended", "hosts.txt", "srun.log"} == {path.name for path in (tmp_path / name).iterdir()}
     left = {"bin", "steps", *logs}
