@@ -170,7 +170,7 @@ def test_a_round_in_one_job(harness, slurm, tmp_path_factory):
 
 
 def test_an_agent_that_dies_is_named_and_costs_its_trial_alone(harness, slurm):
-    pack = ("--nodes", "2", "--set", "slurm.pack=true", "--set", "ddp.bucket_cap_mb=1,2", "--steps", "300")
+    pack = ("--nodes", "2", "--set", "slurm.pack=true", "--set", "ddp.bucket_cap_mb=1,2", "--steps", "150")
     process = harness.sweeping(*pack)
     harness.until(lambda: harness.measuring(rank=1), process)
     (agent,) = agents_on(slurm.workers[1])
