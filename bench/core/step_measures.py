@@ -80,6 +80,9 @@ class Overhead(FrozenModel):
     """Steps per block."""
     watched_s: tuple[StepDuration, ...]
     unwatched_s: tuple[StepDuration, ...]
+    multiple: PositiveCount = 1
+    """How many times as much as usual was measured in the blocks with measuring: steps were timed and the node sampled
+    so many times as often, so that what it costs exceeds the noise of the blocks."""
 
     @model_validator(mode="after")
     def _neighbours(self) -> Self:

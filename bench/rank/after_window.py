@@ -27,7 +27,7 @@ from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
 from bench.rank.device_busy import CudaQueue, measure_device_busy
 from bench.rank.measured_steps import after_the_window
-from bench.rank.overhead import measure_overhead
+from bench.rank.overhead import SamplerControl, measure_overhead, measuring_multiple
 from bench.rank.peak import NO_MEMORY_FOR_PEAK, measure_peak
 from bench.rank.roofline import count_step_work, peak_dtype
 from bench.rank.tensors import digest_tensors
@@ -147,8 +147,11 @@ def _decompose(work: Work, session: Session, record: RankRecord, context: RankCo
 
 
 def _overhead(work: Work, session: Session, record: RankRecord, context: RankContext) -> Fields:
-    measured, step_s = after_the_window(work, record.steps_per_entry, session, context), median(record.step_s)
-    cost, problem = measure_overhead(measured, work.step, session, context.pause_sampling, session.largest(step_s))
+    step_s = session.largest(median(record.step_s))
+    multiple = measuring_multiple(step_s, session.device)
+    measured = after_the_window(work, record.steps_per_entry, session, context, multiple)
+    sampler = SamplerControl(context.pause_sampling, context.hasten_sampling)
+    cost, problem = measure_overhead(measured, work.step, session, sampler, step_s, multiple)
     if problem is not None:
         raise LocalFailure(problem)
     return {"own_cost": cost}

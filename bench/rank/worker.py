@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from bench.rank.program.failures import ProgramProblem
 from bench.rank.program.run import measure_program
 from bench.rank.progress import PhaseWatch, Progress, keep_error, pids_of_node
 from bench.telemetry import sampler
-from bench.telemetry.pause import pause_sampling
+from bench.telemetry.pause import hasten_sampling, pause_sampling
 
 MODULE = "bench.rank.worker"
 TAIL_LINES = 12
@@ -116,11 +116,16 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:
     if case.affinity == "cores" and case.device == "cpu" and usable:
         planned = cores_of_rank(me.local_rank, case.threads, usable)
         pin_threads(planned)
-    # One rank per node pauses the sampler while the overhead of sampling is measured.
-    pause = partial(pause_sampling, out, case.node_of_rank(me.rank)) if me.local_rank == 0 else nullcontext
     variables, progress = recorded_variables(os.environ, case.env), Progress(out, me.rank)
     keep = partial(write_model, out, f"record-{me.rank}.json")
-    return RankContext(began_s, planned, variables, progress, pause, boot_id=read_boot_id(), keep=keep, folder=out)
+    context = RankContext(began_s, planned, variables, progress, boot_id=read_boot_id(), keep=keep, folder=out)
+    if me.local_rank:
+        return context
+    # One rank per node pauses the sampler while the overhead of sampling is measured.
+    node = case.node_of_rank(me.rank)
+    return context._replace(
+        pause_sampling=partial(pause_sampling, out, node), hasten_sampling=partial(hasten_sampling, out, node)
+    )
 
 
 def describe_failure(role: str, rank: int, problem: BaseException, where: str = "") -> RankFailure:

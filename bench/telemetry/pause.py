@@ -1,4 +1,6 @@
-"""How ranks pause the sampler of their node, while the overhead of sampling is measured: by the lock of a file.
+"""How ranks pause the sampler of their node, or make it sample more often, while the overhead of sampling is measured.
+
+They do so by the lock of a file, and by the number in it.
 
 The kernel ends a pause if the process that requested it dies. Some shared file systems have no locks: there the sampler
 samples on, and a pause fails.
@@ -7,6 +9,7 @@ samples on, and a pause fails.
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from typing import TextIO
 PAUSE_TIMEOUT_S = 2.0
 """How long a sample may take. A sampler that hangs must not stop the ranks."""
 POLL_INTERVAL_S = 0.001
+NUMBER_BYTES = 4
 
 
 @contextmanager
@@ -54,6 +58,31 @@ def not_paused(lock: TextIO) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+@contextmanager
+def hasten_sampling(out: Path, node: int, times: int) -> Iterator[None]:
+    """A context in which the sampler of a node ticks so many times as often, from its next tick on.
+
+    Raises:
+        OSError: If the request can't be written.
+    """
+    path = pause_lock(out, node)
+    path.write_bytes(times.to_bytes(NUMBER_BYTES, "big"))
+    try:
+        yield
+    finally:
+        os.truncate(path, 0)
+
+
+def requested_times(lock: TextIO) -> int:
+    """How many times as often as usual the sampler is to tick: 1, unless :func:`hasten_sampling` is in use."""
+    return max(1, int.from_bytes(os.pread(lock.fileno(), NUMBER_BYTES, 0), "big"))
+
+
+def open_lock(out: Path, node: int = 0) -> TextIO:
+    """The open :func:`pause_lock`, as the sampler uses it."""
+    return pause_lock(out, node).open("a+")
 
 
 def pause_lock(out: Path, node: int = 0) -> Path:

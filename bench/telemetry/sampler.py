@@ -31,7 +31,7 @@ from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.edges import WindowEdges, WindowPhase
 from bench.telemetry.gpu_processes import judge_processes
 from bench.telemetry.guarded import GuardedProbe
-from bench.telemetry.pause import not_paused, pause_lock
+from bench.telemetry.pause import not_paused, open_lock, requested_times
 from bench.telemetry.replay import ReplayProbe
 
 INTERVAL_S = 0.2
@@ -76,8 +76,7 @@ def run(
 
     signal.signal(signal.SIGTERM, end)
     probes = open_probes(case)
-    # Where cores are short, ranks come first.
-    os.nice(5)
+    _yield_to_ranks()
     node = int(os.environ.get("RANK", "0"))
     source = case.telemetry if case.telemetry.startswith(REPLAY_PREFIX) else LIVE
 
@@ -102,13 +101,21 @@ def run(
         )
         _append(file, header)
         _append(file, processes)
-        with pause_lock(out, node).open("a") as lock:
+        with open_lock(out, node) as lock:
             sample(
                 probes, stop, file, lock, edges=WindowEdges(read_phase, case.window_s if case.steps is None else None)
             )
         _append(file, check())
     for probe in probes:
         probe.close()
+
+
+def _yield_to_ranks() -> None:
+    """Where cores are short, ranks come first: a tick waits until one of them waits, instead of interrupting it."""
+    os.nice(5)
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def open_probes(case: Case) -> list[GuardedProbe]:
@@ -132,14 +139,14 @@ def sample(
     edges: WindowEdges | None = None,
     pause: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Write a tick every :data:`INTERVAL_S`, and what probes poll in between, unless sampling is paused, until ``stop``
-    is set; new problems when they appear.
+    """Write a tick every :data:`INTERVAL_S`, or as often as requested, and what probes poll in between, unless sampling
+    is paused, until ``stop`` is set; new problems when they appear.
 
     Args:
         probes: The probes to read.
         stop: Ends the sampling.
         file: The recording.
-        lock: The open :func:`pause_lock`.
+        lock: The file of :func:`bench.telemetry.pause.open_lock`.
         clock: The time in seconds.
         edges: Tells when a window begins and ends; ``None``: there is none.
         pause: Lets so many seconds pass, once ``stop`` is set.
@@ -180,7 +187,8 @@ class _Sampling:
                     _append(self.file, Tick(at_s=self.clock(), readings=(*polled, *read)))
         self._append_news()
         if ticks:
-            self.next_tick_s = max(self.next_tick_s + INTERVAL_S, self.clock())
+            interval_s = INTERVAL_S / requested_times(self.lock)
+            self.next_tick_s = max(self.next_tick_s + interval_s, self.clock())
         # The phase of the ranks is looked at only where a probe polls: it would know no better moment than a tick.
         due_s = self._due_s(near_edge)
         earliest_s = now_s + (PHASE_INTERVAL_S if paused else MIN_POLL_INTERVAL_S)

@@ -222,10 +222,15 @@ def overhead_ratio(ranks: Sequence[RankRecord]) -> float | None:
 
 
 def overhead_ratios(ranks: Sequence[RankRecord]) -> list[float]:
-    """Of each pair of neighbouring blocks: the time without measuring ÷ with it; empty where a rank has none."""
+    """Of each pair of neighbouring blocks: the time without measuring ÷ with it; empty where a rank has none.
+
+    Where blocks with measuring had a multiple m of it, the m-th root: costs of a few percent add up, and unlike a
+    quotient of differences the logarithm errs as often upwards as downwards where either block is disturbed.
+    """
     costs = [rank.own_cost for rank in ranks if rank.own_cost is not None]
     if not costs or len(costs) != len(ranks):
         return []
     watched = [max(times) for times in zip(*(cost.watched_s for cost in costs), strict=True)]
     unwatched = [max(times) for times in zip(*(cost.unwatched_s for cost in costs), strict=True)]
-    return [off / on for on, off in zip(watched, unwatched, strict=True)]
+    multiple = costs[0].multiple
+    return [(off / on) ** (1 / multiple) for on, off in zip(watched, unwatched, strict=True)]

@@ -15,7 +15,8 @@ from bench.rank.clock import block_sizes, half_width, steps_per_mark, time_block
 from bench.rank.context import RankContext
 from bench.rank.cuda_events import LAUNCHES, mark_cost_s
 from bench.rank.loop import WarmupResult, measure_window, warm_up, whole_blocks
-from bench.rank.overhead import MIN_MARKS, steps_in_block
+from bench.rank.measured_steps import after_the_window
+from bench.rank.overhead import MAX_MULTIPLE, MIN_MARKS, measuring_multiple, steps_in_block
 from bench.rank.progress import Progress
 from tests.bench.rank.test_loop import UnevenWorkload
 from tests.support.builders import make_case, make_record
@@ -176,6 +177,25 @@ def test_the_overhead_is_measured_with_marks_as_rare_as_in_a_window():
     assert steps_in_block(1e-2, 1) == 4
     assert steps_in_block(1e-4, 244) == MIN_MARKS * 244
     assert steps_in_block(1e-4, 7) == 406
+
+
+def test_ticks_stay_a_step_apart_where_the_node_is_sampled_more_often():
+    assert measuring_multiple(1e-3, "cpu") == MAX_MULTIPLE
+    assert measuring_multiple(0.05, "cpu") == 4
+    assert measuring_multiple(3.0, "cpu") == 1
+    assert measuring_multiple(1e-3, "cuda:0") == 1
+
+
+def test_steps_are_measured_several_times_and_taken_once():
+    clock, progress = FakeClock(), Progress()
+    progress.enter("measured step")
+    work = UnevenWorkload(clock).build(make_case(ranks=1), Session())
+    measured = after_the_window(work, 1, Session(), RankContext(0.0, progress=progress, clock=clock), multiple=5)
+    began_s = clock.now
+    step_s = measured.time(3).step_s
+    assert sum(step_s) == pytest.approx(clock.now - began_s)
+    assert len(step_s) == 3
+    assert progress.current.step == 15
 
 
 def test_progress_counts_blocks():

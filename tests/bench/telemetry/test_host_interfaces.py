@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.telemetry.probes.host.interfaces import InterfaceChoice, NetworkReader, choose_interfaces
+from bench.telemetry.probes.host.interfaces import InterfaceChoice, NetworkReader, choose_interfaces, parse_counters
 
 ETHERNET, POINT_TO_POINT, IP_TUNNEL, INFINIBAND = 1, 65534, 768, 32
 
@@ -133,3 +133,12 @@ def test_in_the_hub_of_a_network_its_ports_count_and_not_the_bridge():
     found = read(reader)
     assert found["network_bytes"] == (201, None)
     assert "loopback of its own" in found["loopback_bytes"][1]
+
+
+def test_the_counters_of_interfaces_are_read_from_the_kernel_s_table():
+    table = """Inter-|   Receive                  |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop …
+    lo:    1000      10    0    0    0     0          0         0     1000      10    0    0
+eth0:1:5000000000    7    0    0    0     0          0         0        3       2    0    0
+"""
+    assert parse_counters(table) == {"lo": 2000, "eth0:1": 5_000_000_003}

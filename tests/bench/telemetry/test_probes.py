@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil
 
 from bench.core.telemetry import QUANTITIES, Device, Header, Sample, Tick
 from bench.core.update_timing import UpdateTiming
 from bench.host.quota import read_cpu_quota
-from bench.telemetry.probes.host.probe import HostProbe, JobCpuTime, read_or_explain
+from bench.telemetry.probes.host.probe import CoreFrequency, HostProbe, JobCpuTime, SwapReader, read_or_explain
 from bench.telemetry.probes.host.throttling import THROTTLING_QUANTITIES
 from bench.telemetry.replay import ReplayProbe
 from tests.support.clocks import FakeClock
@@ -38,6 +40,21 @@ def test_what_cannot_be_read_costs_one_reading():
     (busy, stolen) = read_or_explain(("cpu_busy_s", "cpu_steal_s"), hidden)
     assert (busy.value, stolen.value) == (None, None)
     assert "/proc/stat" in busy.reason
+
+
+def test_the_kernel_s_files_are_read_anew_each_time(tmp_path):
+    for name, text in (("vmstat", "pswpin_not 9\npswpin 3\npswpout 4\n"), ("cpuinfo", "cpu MHz\t\t: 1000.5\n")):
+        (tmp_path / name).write_text(text)
+    swap, clock = SwapReader(tmp_path), CoreFrequency(tmp_path)
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert [reader.read()[0].value for reader in (swap, clock)] == [7 * page, 1000.5e6]
+    # Longer than what one read returns, and shorter again.
+    (tmp_path / "vmstat").write_text("nr_pages 1\n" * 10_000 + "pswpin 5\npswpout 6\n")
+    (tmp_path / "cpuinfo").write_text("cpu MHz : 1000.0\n" * 2 + "cpu MHz : 4000.0\n")
+    assert [reader.read()[0].value for reader in (swap, clock)] == [11 * page, 2e9]
+    (tmp_path / "vmstat").write_text("nr_pages 1\n")
+    assert swap.read()[0].reason == "this kernel does not report it"
+    assert SwapReader(tmp_path / "none").read()[0].reason == "this kernel does not report it"
 
 
 def test_the_time_of_a_job_is_that_of_the_parent_s_children():

@@ -20,7 +20,7 @@ from bench.plugins.probe import Probe
 from bench.rank.progress import PhaseWatch, Progress
 from bench.telemetry.edges import NEAR_EDGE_S, WindowEdges
 from bench.telemetry.guarded import GuardedProbe
-from bench.telemetry.pause import pause_lock, pause_sampling
+from bench.telemetry.pause import hasten_sampling, open_lock, pause_sampling
 from bench.telemetry.sampler import INTERVAL_S, open_probes, sample
 from tests.support.builders import make_case
 from tests.support.clocks import FakeClock
@@ -53,7 +53,7 @@ class StopAt:
 
 def sample_for(seconds, folder, clock, probe):
     recording = io.StringIO()
-    with pause_lock(folder).open("a") as lock:
+    with open_lock(folder) as lock:
         sample([probe], StopAt(clock, clock.now + seconds), recording, lock, clock)
     return [float(line.split('"at_s":')[1].split(",")[0]) for line in recording.getvalue().splitlines()]
 
@@ -84,7 +84,7 @@ def test_a_slow_probe_does_not_make_the_readings_of_others_late(tmp_path):
             clock.sleep(0.03)
             return super().read()
 
-    with pause_lock(tmp_path).open("a") as lock:
+    with open_lock(tmp_path) as lock:
         sample([CountingProbe(), Slow()], StopAt(clock, INTERVAL_S), recording, lock, clock)
     (tick,) = (Tick.model_validate_json(line) for line in recording.getvalue().splitlines())
     assert (tick.at_s, [reading.at_s for reading in tick.readings]) == (0.03, [0.0, None])
@@ -98,8 +98,19 @@ def test_no_sample_is_taken_during_a_pause(tmp_path):
     assert len(sample_for(2 * INTERVAL_S, tmp_path, clock, probe)) == 2
 
 
+def test_the_sampler_ticks_more_often_from_its_next_tick_on_while_it_is_requested(tmp_path):
+    clock = FakeClock()
+    open_lock(tmp_path).close()
+    with hasten_sampling(tmp_path, 0, 4):
+        times = sample_for(INTERVAL_S, tmp_path, clock, CountingProbe())
+        assert times == pytest.approx([number * INTERVAL_S / 4 for number in range(4)])
+        with hasten_sampling(tmp_path, 1, 3), pause_sampling(tmp_path):
+            assert sample_for(INTERVAL_S, tmp_path, clock, CountingProbe()) == []
+    assert len(sample_for(2 * INTERVAL_S, tmp_path, FakeClock(), CountingProbe())) == 2
+
+
 def test_a_sampler_that_hangs_does_not_hold_the_ranks(tmp_path):
-    with pause_lock(tmp_path).open("a") as lock:
+    with open_lock(tmp_path) as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)  # in the middle of a sample
         with pytest.raises(TimeoutError, match="no answer within"), pause_sampling(tmp_path):
             pass
@@ -137,7 +148,7 @@ class PolledProbe(CountingProbe):
 def poll_for(seconds, folder, phase_at):
     clock, recording = FakeClock(), io.StringIO()
     probe, edges = PolledProbe(clock), WindowEdges(lambda: phase_at(clock.now))
-    with pause_lock(folder).open("a") as lock:
+    with open_lock(folder) as lock:
         sample([probe], StopAt(clock, seconds), recording, lock, clock, edges, clock.sleep)
     header = Header(host="h", source=LIVE, interval_s=INTERVAL_S, devices=()).model_dump_json()
     return probe, read_recording([header, *recording.getvalue().splitlines()])
@@ -224,7 +235,7 @@ class FailingProbe(CountingProbe):
 def test_a_probe_that_fails_midway_costs_its_readings_and_is_a_problem(tmp_path):
     clock, lines = FakeClock(), io.StringIO()
     probes = [GuardedProbe("failing", FailingProbe), GuardedProbe("counting", CountingProbe)]
-    with pause_lock(tmp_path).open("a") as lock:
+    with open_lock(tmp_path) as lock:
         sample(probes, StopAt(clock, clock.now + 4 * INTERVAL_S), lines, lock, clock)
     header = Header(host="h", source=LIVE, interval_s=INTERVAL_S, devices=()).model_dump_json()
     recording = read_recording([header, *lines.getvalue().splitlines()])

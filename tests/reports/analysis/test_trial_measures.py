@@ -148,10 +148,10 @@ def test_labels_follow_the_case_and_are_part_of_no_document():
     assert cell.model_dump().keys().isdisjoint({"labels", "measures"})
 
 
-def with_overhead(ratio: float, device: str, round_number: int = 0, pairs: int = 4):
+def with_overhead(ratio: float, device: str, round_number: int = 0, pairs: int = 4, multiple: int = 1):
     """Blocks that take 1 s without measuring, and by a hundredth more or less than ``ratio`` with it."""
     watched = tuple(ratio * (1.01 if pair % 2 else 1 / 1.01) for pair in range(pairs))
-    cost = Overhead(steps=10, watched_s=watched, unwatched_s=(1.0,) * pairs)
+    cost = Overhead(steps=10, watched_s=watched, unwatched_s=(1.0,) * pairs, multiple=multiple)
     rank = make_record(device=device, own_cost=cost)
     return make_trial(make_case(ranks=1), round_number, ranks=(rank,))
 
@@ -173,6 +173,15 @@ def test_the_overhead_is_told_for_each_kind_of_device():
     assert cpu.startswith("CPU: step timing and sampling take 0.3 % (")
     assert gpu == "NVIDIA H200: step timing and sampling take 4.8 % (3.0 to 6.5 %) of throughput, from 1 trial"
     assert formatting.overheads({}) == ["not measured"]
+
+
+def test_what_was_measured_several_times_costs_a_part_of_it_and_so_does_its_noise():
+    (once,), (tenfold,) = (
+        overheads_of([with_overhead(ratio, "cpu", multiple=multiple)]).values()
+        for ratio, multiple in ((1.004, 1), (1.004**10, 10))
+    )
+    assert tenfold.value == pytest.approx(once.value) == pytest.approx(1 / 1.004)
+    assert tenfold.high - tenfold.low == pytest.approx((once.high - once.low) / 10, rel=0.01)
 
 
 def test_a_host_clock_that_stood_still_has_measured_nothing():

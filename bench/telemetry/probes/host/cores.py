@@ -15,6 +15,7 @@ from typing import NamedTuple
 import psutil
 
 from bench.core.telemetry import HOST, Sample
+from bench.telemetry.probes.host.kernel_files import KernelFile
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CORE_QUANTITIES = ("cores", "cpu_busy_s", "cpu_steal_s")
@@ -44,12 +45,13 @@ class CoreReader:
     def __init__(self, usable: Sequence[int], proc: Path = Path("/proc")) -> None:
         self.usable, self.proc = tuple(usable), proc
         self.container = read_container_cores(proc)
+        self._stat = KernelFile(proc / "stat")
 
     def read(self) -> list[Sample]:
         """The number of the cores, and their busy and stolen time so far."""
         if sys.platform != "linux":
             return self._read_all_cores()
-        listed = parse_core_times((self.proc / "stat").read_text(), TICKS_PER_S)
+        listed = parse_core_times(self._stat.read().decode(), TICKS_PER_S)
         count = Sample(HOST, "cores", float(len(self.usable) or len(listed)))
         try:
             times = sum_core_times(listed, self.usable, self.container)

@@ -8,6 +8,7 @@ none, those whose other end is outside it. The kernel's links in ``/sys/class/ne
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import psutil
 
 from bench.core.telemetry import HOST, Sample
+from bench.telemetry.probes.host.kernel_files import KernelFile
 
 NETWORK_QUANTITIES = ("network_bytes", "loopback_bytes")
 LOOPBACKS = ("lo", "lo0")
@@ -108,9 +110,33 @@ def choose_interfaces(
     return InterfaceChoice((), f"{reason}: which of {', '.join(others)} carry the same bytes is unknown")
 
 
-def _read_counters() -> Mapping[str, int]:
-    counters = psutil.net_io_counters(pernic=True)
-    return {name: counter.bytes_sent + counter.bytes_recv for name, counter in counters.items()}
+class InterfaceCounters:
+    """The bytes that each interface of this process's network namespace has sent and received.
+
+    Args:
+        proc: The folder that ``/proc`` is.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._file = KernelFile(proc / "net" / "dev")
+
+    def read(self) -> dict[str, int]:
+        """Those so far, by the name of the interface."""
+        if sys.platform == "linux":
+            return parse_counters(self._file.read().decode())
+        counters = psutil.net_io_counters(pernic=True)
+        return {name: counter.bytes_sent + counter.bytes_recv for name, counter in counters.items()}
+
+
+def parse_counters(text: str) -> dict[str, int]:
+    """The bytes received and sent by each interface in the text of ``/proc/net/dev`` (pure)."""
+    counters = {}
+    # Two lines of headings. A name may contain a colon, as that of an alias does.
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.rpartition(":")
+        columns = rest.split()
+        counters[name.strip()] = int(columns[0]) + int(columns[8])
+    return counters
 
 
 class NetworkReader:
@@ -120,17 +146,17 @@ class NetworkReader:
         ports: The interfaces to count in the hub of a trial's network (:mod:`bench.host.links`): each port carries what
             a node sends and receives, so that a transfer is counted at both ends, as on separate machines. ``None``:
             this is no hub, and the lowest interfaces count.
-        read_counters: The bytes sent and received so far, by interface.
+        read_counters: The bytes sent and received so far, by interface; by default :class:`InterfaceCounters`.
         choose: Which of these interfaces count.
     """
 
     def __init__(
         self,
         ports: Sequence[str] | None = None,
-        read_counters: Callable[[], Mapping[str, int]] = _read_counters,
+        read_counters: Callable[[], Mapping[str, int]] | None = None,
         choose: Callable[[Collection[str]], InterfaceChoice] = choose_interfaces,
     ) -> None:
-        self.ports, self.read_counters, self.choose = ports, read_counters, choose
+        self.ports, self.read_counters, self.choose = ports, read_counters or InterfaceCounters().read, choose
         self.choice: InterfaceChoice | None = None if ports is None else InterfaceChoice(tuple(ports))
         self.last: dict[str, int] = {}
 

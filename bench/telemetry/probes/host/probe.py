@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 
@@ -19,8 +21,13 @@ from bench.host.resources import usable_cores
 from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.probes.host.cores import CORE_QUANTITIES, TICKS_PER_S, CoreReader
 from bench.telemetry.probes.host.interfaces import NETWORK_QUANTITIES, NetworkReader
+from bench.telemetry.probes.host.kernel_files import KernelFile, read_once
 from bench.telemetry.probes.host.rapl import ENERGY_QUANTITY, RAPL_UPDATE_S, RaplEnergy
 from bench.telemetry.probes.host.throttling import THROTTLING_QUANTITIES, ThrottlingReader
+
+CLOCK_LINE = re.compile(rb"^cpu MHz\s*:\s*([\d.]+)", re.MULTILINE)
+SWAP_LINE = re.compile(rb"^pswp(?:in|out) (\d+)", re.MULTILINE)
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class HostProbe(Probe):
@@ -39,10 +46,10 @@ class HostProbe(Probe):
         """Names of quantities, and what reads them."""
         self._add(CORE_QUANTITIES, CoreReader(cores).read)
         self._add(THROTTLING_QUANTITIES, ThrottlingReader(read_cpu_quota()).read)
-        self._add(("cpu_frequency_hz",), _read_frequency)
+        self._add(("cpu_frequency_hz",), CoreFrequency().read)
         self._add(("job_cpu_s",), self._job.read)
         self._add(NETWORK_QUANTITIES, NetworkReader(hub_ports).read)
-        self._add(("swapped_bytes",), _read_swap)
+        self._add(("swapped_bytes",), SwapReader().read)
         energy = RaplEnergy()
         self._add((ENERGY_QUANTITY,), energy.read)
         if energy.packages:
@@ -70,28 +77,58 @@ def _unavailable(name: str, reason: str) -> list[Sample]:
     return [Sample(HOST, name, None, reason)]
 
 
-def _read_frequency() -> list[Sample]:
-    try:
-        frequency = psutil.cpu_freq()
-    except (OSError, NotImplementedError):
-        frequency = None
-    if not frequency or not frequency.current:
-        return _unavailable("cpu_frequency_hz", "this machine does not report it")
-    return [Sample(HOST, "cpu_frequency_hz", frequency.current * 1e6)]
+class CoreFrequency:
+    """The mean clock of all cores.
+
+    Args:
+        proc: The folder that ``/proc`` is.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._file = KernelFile(proc / "cpuinfo")
+
+    def read(self) -> list[Sample]:
+        """The clock now, in Hz."""
+        # psutil reads this file too, and three more for each core, which are of no use here.
+        listed = self._listed_mhz()
+        if not listed:
+            try:
+                frequency = psutil.cpu_freq()
+            except (OSError, NotImplementedError):
+                frequency = None
+            listed = [frequency.current] if frequency else []
+        if not any(listed):
+            return _unavailable("cpu_frequency_hz", "this machine does not report it")
+        return [Sample(HOST, "cpu_frequency_hz", fmean(listed) * 1e6)]
+
+    def _listed_mhz(self) -> list[float]:
+        """The clocks in ``/proc/cpuinfo``, which lists none of an ARM core's."""
+        try:
+            content = self._file.read()
+        except OSError:
+            return []
+        return [float(match) for match in CLOCK_LINE.findall(content)]
 
 
-def _read_swap() -> list[Sample]:
-    try:
-        pages = [
-            int(line.split()[1])
-            for line in Path("/proc/vmstat").read_text().splitlines()
-            if line.startswith(("pswpin ", "pswpout "))
-        ]
-    except OSError:
-        pages = []
-    if not pages:
-        return _unavailable("swapped_bytes", "this kernel does not report it")
-    return [Sample(HOST, "swapped_bytes", float(sum(pages) * os.sysconf("SC_PAGE_SIZE")))]
+class SwapReader:
+    """What was swapped in and out since the machine started.
+
+    Args:
+        proc: The folder that ``/proc`` is.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._file = KernelFile(proc / "vmstat")
+
+    def read(self) -> list[Sample]:
+        """The bytes so far."""
+        try:
+            pages = [int(match) for match in SWAP_LINE.findall(self._file.read())]
+        except OSError:
+            pages = []
+        if not pages:
+            return _unavailable("swapped_bytes", "this kernel does not report it")
+        return [Sample(HOST, "swapped_bytes", float(sum(pages) * PAGE_BYTES))]
 
 
 class JobCpuTime:
@@ -114,14 +151,14 @@ class JobCpuTime:
         for pid in pids:
             # The time of a process that ends still counts, so that the sum never falls.
             with suppress(OSError, IndexError, ValueError):
-                after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                after_name = read_once(f"/proc/{pid}/stat").rpartition(b")")[2].split()
                 self.spent_s[pid] = (int(after_name[11]) + int(after_name[12])) / TICKS_PER_S
                 pids += _children(pid)
         return [Sample(HOST, "job_cpu_s", sum(self.spent_s.values()))]
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(child) for child in read_once(f"/proc/{pid}/task/{pid}/children").split()]
 
 
 def open_probe(case: Case) -> HostProbe:
