@@ -37,6 +37,7 @@ from harness.streams import results
 
 if TYPE_CHECKING:
     from harness.store.labels import SweepLabels
+    from harness.sweep.building import Builds
     from harness.sweep.pipeline import SweepResult
     from harness.sweep.plan import SuiteRequest
 
@@ -87,6 +88,13 @@ SharedOption = Annotated[
         help="Take no turns with other sweeps of this machine: run beside them, and flag the trials of both.",
     ),
 ]
+BuildOption = Annotated[
+    bool,
+    typer.Option(
+        "--build",
+        help="Compile what cells lack (Horovod) once the others are measured; else these cells are skipped.",
+    ),
+]
 TitleOption = Annotated[
     str | None, typer.Option("--title", metavar="TEXT", help="Its title; default: what runs. See `sweeps rename`.")
 ]
@@ -106,6 +114,7 @@ def sweep(
     resume: ResumeOption = False,
     dry_run: DryRunOption = False,
     shared: SharedOption = False,
+    build: BuildOption = False,
     title: TitleOption = None,
     note: NoteOption = None,
     out: OutOption = None,
@@ -131,7 +140,7 @@ def sweep(
         named = request if any(given) else None
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
-        return _resume(named, site, store, page, markdown, shared=shared, as_json=as_json)
+        return _resume(named, site, store, page, markdown, shared=shared, build=build, as_json=as_json)
     # Without them a dry run loads no database.
     labels = None if dry_run and title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
@@ -155,6 +164,7 @@ def sweep(
             labels or _labels(title, note),
             SummaryPaths(markdown=markdown),
             shared=shared,
+            builds=_builds() if build else {},
         )
         return _print_result(result, as_json=as_json)
 
@@ -192,6 +202,7 @@ def _resume(
     markdown: Path | None,
     *,
     shared: bool,
+    build: bool,
     as_json: bool,
 ) -> int:
     from harness.sweep import pipeline
@@ -199,9 +210,23 @@ def _resume(
 
     with signals_as_interrupts():
         result = pipeline.resume(
-            request, site, store, page, stderr_console(), SummaryPaths(markdown=markdown), shared=shared
+            request,
+            site,
+            store,
+            page,
+            stderr_console(),
+            SummaryPaths(markdown=markdown),
+            shared=shared,
+            builds=_builds() if build else {},
         )
         return _print_result(result, as_json=as_json)
+
+
+def _builds() -> Builds:
+    from harness.setup import horovod_wheel
+    from harness.sweep.building import Build
+
+    return {"horovod": Build(horovod_wheel.is_missing, horovod_wheel.build_for_sweep)}
 
 
 def _page(out: Path | None, report: Path | None) -> Path | None:

@@ -1,8 +1,10 @@
-"""What ``tox run -e sweep`` sets up before the sweep: Horovod, where the sweep uses it, and plotly's small bundle.
+"""What ``tox run -e sweep`` sets up before the sweep: Horovod, where the sweep uses it and the cache has its wheel, and
+plotly's small bundle.
 
     python -m harness.cli.sweep_setup [arguments of `sweep`]
 
-Compiling Horovod takes minutes, once for each torch; a sweep without it starts at once.
+Compiling Horovod takes minutes, once for each torch: the sweep does that (``--build``), when it has measured all cells
+that need no Horovod.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def main() -> int:
 
     arguments, sys.argv[1:] = sys.argv[1:], []
     if uses_horovod(arguments):
-        horovod_wheel.main()
+        horovod_wheel.install(compile_it=False)
     return plotly_bundle.main()
 
 

@@ -68,6 +68,7 @@ class SweepOptions(TypedDict, total=False):
     note: str
     resume: bool
     shared: bool
+    build: bool
     out: str | PathLike[str]
     markdown: str | PathLike[str]
 

@@ -59,6 +59,8 @@ class Plan(FrozenModel):
     skips: tuple[Skip, ...]
     not_applicable: tuple[Skip, ...]
     repeats: int
+    later: tuple[str, ...] = ()
+    """The keys of cases that are measured when all rounds of the others have ended: their backend was built then."""
 
 
 def idle_parts(plan: Plan) -> dict[str, str]:
@@ -120,7 +122,7 @@ def make_plan(
         )
         if unsupported:
             not_applicable.append(Skip(case=case, reason=unsupported))
-        elif skip_reason := _unavailable_reason(case, backend, workload, machine, where):
+        elif skip_reason := unavailable_reason(case, backend, workload, machine, where):
             skips.append(Skip(case=case, reason=skip_reason))
         else:
             cases.append(case)
@@ -155,7 +157,7 @@ def _refused_execution(case: Case, backend: Backend, workload: Workload) -> str 
     )
 
 
-def _unavailable_reason(
+def unavailable_reason(
     case: Case, backend: Backend, workload: Workload, machine: Machine, where: SiteProtocol
 ) -> str | None:
     """Why a case can't run on this site at present, with the remedy, or ``None``."""
@@ -181,11 +183,15 @@ def _other_kind_reason(workload: Workload, backend: Backend) -> str | None:
 def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
     """Round number and case, every case once a round.
 
-    Each round has its own seeded order, so that a drift of the machine affects all cases alike.
+    Each round has its own seeded order, so that a drift of the machine affects all cases alike. Those that are measured
+    later have rounds of their own, from the first on.
     """
-    for number in range(plan.repeats):
-        for case in shuffle_cases(plan.cases, seed, number):
-            yield number, case
+    later = frozenset(plan.later)
+    for is_later in (False, True):
+        cases = [case for case in plan.cases if (case.key in later) == is_later]
+        for number in range(plan.repeats) if cases else ():
+            for case in shuffle_cases(cases, seed, number):
+                yield number, case
 
 
 def shuffle_cases(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:

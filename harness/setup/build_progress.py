@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -74,7 +76,9 @@ def run_logged(
     with (
         log.open("a") as output,
         log.open(errors="replace") as reader,
-        subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT) as process,
+        # A group of its own, which ends as a whole: an interrupted build leaves no compiler behind.
+        subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT, process_group=0) as process,
+        _ended_on_error(process),
     ):
         reader.seek(0, os.SEEK_END)
         while process.poll() is None:
@@ -89,6 +93,18 @@ def run_logged(
     if live and shown:
         print("\r\x1b[K", end="", file=out, flush=True)
     return process.returncode
+
+
+@contextmanager
+def _ended_on_error(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A context that ends the group of a process where something is raised inside."""
+    try:
+        yield
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _elapsed(time_s: float) -> str:

@@ -4,6 +4,8 @@
     python -m harness.setup.horovod_wheel --strict   the same, with exit status 1 where that fails
     python -m harness.setup.horovod_wheel --cuda     the same, also where it would be built without NCCL
 
+A sweep with ``--build`` does the first of these when all cells that need no Horovod are measured.
+
 Horovod is published as source only and must be compiled against the torch that it will run with. pip's own cache is
 keyed by the source archive alone, so that a wheel built for another torch breaks at import. This cache is keyed by
 everything that the binary depends on (:class:`BuildKey`): a second environment or a second run installs in a second.
@@ -31,6 +33,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TextIO
 
 from bench.host.installation import HorovodBuild, cache_folder, read_horovod_build, write_horovod_build
 from bench.host.scratch import open_scratch
@@ -51,6 +54,8 @@ from harness.setup.horovod_key import (
     find_nccl,
 )
 
+NOT_COMPILED = "it is not compiled yet"
+
 
 def find_wheel(key: BuildKey, cache: Path) -> Path | None:
     """The cached wheel of this key, or ``None``."""
@@ -66,7 +71,7 @@ def _build_lock(cache: Path) -> Iterator[None]:
         yield
 
 
-def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path) -> Path:
+def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path, out: TextIO) -> Path:
     """Compile Horovod and put the wheel into ``cache`` (some minutes on 2 cores). Raises :class:`BuildError`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-", dir=open_scratch()) as scratch:
         work = Path(scratch)
@@ -100,7 +105,7 @@ def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path) -> Path:
             ],
         )
         for step, title in zip(steps, ("build tools", f"Horovod {key.horovod}"), strict=True):
-            if run_logged(step, env, log, title):
+            if run_logged(step, env, log, title, out):
                 kept_log = cache / f"{key.name}.log"
                 shutil.copy(log, kept_log)
                 raise BuildError(f"{_last_error(log.read_text(errors='replace'))} (whole log: {kept_log})")
@@ -128,7 +133,14 @@ def _last_error(log: str) -> str:
     return lines[-1] if lines else "the build failed without naming an error"
 
 
-def ensure_horovod(cache: Path, *, architectures: str | None = None, needs_nccl: bool = False) -> str:
+def ensure_horovod(
+    cache: Path,
+    *,
+    architectures: str | None = None,
+    needs_nccl: bool = False,
+    compile_it: bool = True,
+    out: TextIO | None = None,
+) -> str:
     """Install the fitting wheel, built first where none is cached. Returns one line about what was done.
 
     Args:
@@ -136,10 +148,13 @@ def ensure_horovod(cache: Path, *, architectures: str | None = None, needs_nccl:
         architectures: The compute capabilities to build for, such as ``80,90``; ``None``: those of the GPUs here, else
             those of torch.
         needs_nccl: Whether to fail where it would be built without NCCL.
+        compile_it: Whether it may be compiled; else a build that is not cached fails.
+        out: Where to show how far a build is; ``None``: standard output.
 
     Raises: :class:`BuildError` where it can't be built; :class:`RefusedBuild`, before anything is changed, where
         ``architectures`` or ``needs_nccl`` ask for what can't be had.
     """
+    out = out or sys.stdout
     nccl = find_nccl()
     if isinstance(nccl, Nccl):
         try:
@@ -153,13 +168,24 @@ def ensure_horovod(cache: Path, *, architectures: str | None = None, needs_nccl:
     began = time.monotonic()
     wheel = find_wheel(key, cache)
     how = "cached wheel"
+    if wheel is None and not compile_it:
+        raise BuildError(NOT_COMPILED)
     if wheel is None:
         with _build_lock(cache):
             wheel = find_wheel(key, cache)
             if wheel is None:
-                print(f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)", flush=True)
-                print(describe_operations(nccl), flush=True)
-                wheel = build_wheel(key, nccl, cache)
+                print(
+                    f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)",
+                    describe_operations(nccl),
+                    sep="\n",
+                    file=out,
+                    flush=True,
+                )
+                # A compiler would disturb the trials of others. Without torch nothing of the project may be installed.
+                from harness.sweep.turns import open_turns
+
+                with open_turns("compiling Horovod") as turns, turns.turn():
+                    wheel = build_wheel(key, nccl, cache, out)
                 how = "built"
     build = HorovodBuild(
         name=key.name,
@@ -184,6 +210,36 @@ def ensure_horovod(cache: Path, *, architectures: str | None = None, needs_nccl:
         )
         write_horovod_build(build)
     return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
+
+
+def is_missing() -> bool:
+    """Whether Horovod can't be used in this environment, and a build may change that."""
+    build = read_horovod_build()
+    return (build is not None and build.problem is not None) or importlib.util.find_spec("horovod") is None
+
+
+def build_for_sweep(out: TextIO) -> None:
+    """Install Horovod, and compile it where that is needed. A failure is recorded, and skips its cells with the reason.
+
+    Args:
+        out: Where to show how far it is.
+    """
+    install(out=out)
+    importlib.invalidate_caches()
+
+
+def install(*, compile_it: bool = True, out: TextIO | None = None) -> bool:
+    """:func:`ensure_horovod` with what it says, or the recorded reason why it failed; returns whether it succeeded."""
+    out = out or sys.stdout
+    architectures = os.environ.get(ARCHITECTURES_VARIABLE)
+    try:
+        done = ensure_horovod(cache_folder("wheels"), architectures=architectures, compile_it=compile_it, out=out)
+    except (BuildError, subprocess.CalledProcessError, OSError) as problem:
+        write_horovod_build(HorovodBuild(name="none", problem=str(problem)))
+        print(f"Horovod was not built: {problem}", file=out, flush=True)
+        return False
+    print(done, file=out, flush=True)
+    return True
 
 
 def describe_operations(nccl: Nccl | NoNccl) -> str:

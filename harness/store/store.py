@@ -107,6 +107,18 @@ class Store:
             record_night(connection, info.id, info.suite.name)
             write_labels(connection, info.id, info.labels)
 
+    def change_plan(self, info: SweepInfo) -> None:
+        """Store the plan of a sweep that runs, which has changed. Raises :class:`StoreError`."""
+        body = info.model_dump_json(exclude={"finished_at", *SweepLabels.model_fields})
+
+        def update(_: bool) -> None:
+            with self._database.writing(self.resume_hint()) as connection:
+                if not _is_there(connection, info.id):
+                    raise StoreError(f"store {self._database.label}: sweep {info.id} was deleted while it ran")
+                connection.execute(sweeps_table.update().where(sweeps_table.c.id == info.id).values(body=body))
+
+        self._database.retry(update)
+
     def add_trial(self, sweep: str, trial: Trial) -> Trial:
         """Commit a trial that has ended. Raises :class:`StoreError`, also where it is stored already.
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from bench.core.case import DataSource
 from bench.core.records import Trial
 from bench.plugins.registry import Plugins, load_plugins
-from bench.plugins.workload import DataProblem, Workload
 from harness.errors import DataError, OutputError, UsageError
 from harness.output_files import OutputFile, check_outputs, write_output
 from harness.planning.environment import read_environment
@@ -34,6 +31,8 @@ from harness.store.opening import check_store, open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.artifacts import artifact_folder, default_page, held_folder
+from harness.sweep.building import NO_BUILDS, Builds, LaterCells
+from harness.sweep.data import prepare_data
 from harness.sweep.duration import predict_by_store
 from harness.sweep.json_document import as_json
 from harness.sweep.plan import (
@@ -123,6 +122,7 @@ def run(
     summaries: SummaryPaths = NO_SUMMARIES,
     *,
     shared: bool = False,
+    builds: Builds = NO_BUILDS,
 ) -> SweepResult:
     """Prepare the data, open the store, run the trials, write the page.
 
@@ -135,6 +135,7 @@ def run(
         labels: Its title, note and tags.
         summaries: What is written beside the page.
         shared: Whether it takes no turns with other commands that measure on this machine.
+        builds: What can be built for cells that would be skipped without, once the others are measured.
 
     Raises:
         HarnessError: Something is missing or refused. Nothing has been written then.
@@ -173,7 +174,7 @@ def run(
             if plan.cases:
                 trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
                 log.info("%s: %s", trials, planned.describe(duration))
-            inputs = (info, store, site, planned.plugins, store_url, output, stderr_console, summaries, turns)
+            inputs = (info, store, site, planned.plugins, store_url, output, stderr_console, summaries, turns, builds)
             return _run_and_report(*inputs, expected_s=duration.seconds)
 
 
@@ -186,6 +187,7 @@ def resume(
     summaries: SummaryPaths = NO_SUMMARIES,
     *,
     shared: bool = False,
+    builds: Builds = NO_BUILDS,
 ) -> SweepResult:
     """Finish the sweep that began last and has not ended.
 
@@ -197,6 +199,7 @@ def resume(
         stderr_console: For progress.
         summaries: What is written beside the page.
         shared: Whether it takes no turns with other commands that measure on this machine.
+        builds: What can be built for cells that would be skipped without, once the others are measured.
 
     Raises:
         UsageError: There is no such sweep, or it was another one, on another site or machine, or over other data.
@@ -208,7 +211,8 @@ def resume(
         raise UsageError(f"--resume: store {store_label(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
     with held_folder(artifact_folder(store_url, name), name):
-        return _resume(store.sweep(name), store, suite, site_name, store_url, page, stderr_console, summaries, shared)
+        outputs = (store_url, page, stderr_console, summaries)
+        return _resume(store.sweep(name), store, suite, site_name, *outputs, shared=shared, builds=builds)
 
 
 def _resume(
@@ -220,7 +224,9 @@ def _resume(
     page: Path | None,
     stderr_console: Console,
     summaries: SummaryPaths,
+    *,
     shared: bool,
+    builds: Builds,
 ) -> SweepResult:
     """``suite``: as it was asked for now."""
     use_plugin_files(info.suite.plugins)
@@ -241,7 +247,7 @@ def _resume(
         if prepare_data(info.plan, plugins.workloads, stderr_console) != info.plan:
             raise DataError(f"--resume: the data of sweep {info.id} has changed since; start a new one")
         output = _report_output(page, store_url, info.id, summaries)
-        return _run_and_report(info, store, site, plugins, store_url, output, stderr_console, summaries, turns)
+        return _run_and_report(info, store, site, plugins, store_url, output, stderr_console, summaries, turns, builds)
 
 
 def sources_of_plugins_too() -> Sources:
@@ -261,6 +267,7 @@ def _run_and_report(
     stderr_console: Console,
     summaries: SummaryPaths,
     turns: Turns,
+    builds: Builds = NO_BUILDS,
     expected_s: float | None = None,
 ) -> SweepResult:
     """Run what the store does not hold yet, then write the page of what it holds. ``expected_s``: how long it takes."""
@@ -268,8 +275,13 @@ def _run_and_report(
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
     with SweepProgress(stderr_console, max(0, left), info.plan.cases, expected_s) as watcher:
         turns.watcher = watcher
+
+        def warm(plan: Plan) -> None:
+            site.warm(preload_modules(plan, plugins.backends))
+
+        later = LaterCells(info, store, site, plugins, builds, turns, watcher, stderr_console, warm)
         try:
-            run_sweep(info, store, site, plugins.backends, folder, watcher, turns)
+            run_sweep(info, store, site, plugins.backends, folder, watcher, turns, later)
         except KeyboardInterrupt:
             interrupted = True
         if not interrupted and info.plan.cases:
@@ -344,29 +356,6 @@ def _analyse(
     cells = report.sweep_cells(info, trials, plugins.backends, plugins.workloads)
     findings = analyse_cells(cells, predict_options, pricing_of(info.suite, prices))
     return SweepResult(info, findings, output.target, overhead_of(trials), overheads_of(trials)), trials
-
-
-def prepare_data(found: Plan, workloads: dict[str, Workload], stderr_console: Console) -> Plan:
-    """Fetch each workload's data once, before any rank starts; the plan's cases then name it.
-
-    Raises :class:`DataError`.
-    """
-    prepared: dict[str, DataSource | None] = {}
-    cases = []
-    for case in found.cases:
-        data_key = f"{case.workload} {sorted(case.workload_options.items())} {case.global_batch}"
-        if data_key not in prepared:
-            try:
-                with (
-                    stderr_console.status(Text(f"preparing {case.workload}'s data"))
-                    if stderr_console.is_interactive
-                    else nullcontext()
-                ):
-                    prepared[data_key] = workloads[case.workload].prepare(case)
-            except DataProblem as problem:
-                raise DataError(str(problem)) from None
-        cases.append(case.model_copy(update={"data": prepared[data_key]}))
-    return found.model_copy(update={"cases": tuple(cases)})
 
 
 def _report_output(page: Path | None, store_url: str, sweep: str, summaries: SummaryPaths) -> OutputFile:

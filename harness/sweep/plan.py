@@ -88,7 +88,7 @@ class PlannedSweep:
         }
 
     def as_json(self, duration: SweepDuration) -> dict[str, Any]:
-        document = self.plan.model_dump(mode="json") | {"files": self.rendered_files()}
+        document = self.plan.model_dump(mode="json", exclude={"later"}) | {"files": self.rendered_files()}
         return versioned("plan", document | {"duration": duration.model_dump()})
 
     def lines(self, duration: SweepDuration) -> Iterator[str]:

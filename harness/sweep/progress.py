@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +63,17 @@ class TrialProgress:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A context without the bar, for what writes to the terminal itself. Its time is in no estimate."""
+        began = time.monotonic()
+        self.bar.stop()
+        try:
+            yield
+        finally:
+            self.bar.start()
+            self.waited(time.monotonic() - began)
 
     def waits(self, text: str, *, again: bool) -> None:
         """See :class:`harness.sweep.turns.WaitWatcher`."""

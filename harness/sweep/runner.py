@@ -34,6 +34,7 @@ from harness.sites.base.running_trial import (
 )
 from harness.store.store import Store, SweepInfo
 from harness.sweep.assessment import assess_trial
+from harness.sweep.building import MEASURED_LATER
 from harness.sweep.turns import Turns, with_conditions
 from harness.sweep.unstored import keep_unstored, store_kept
 from reports.analysis.case_titles import case_title
@@ -53,6 +54,16 @@ class Watcher(Protocol):
     def ends(self, trial: Trial) -> None: ...
 
 
+class Extension(Protocol):
+    """Adds cases to a sweep whose planned rounds have been run."""
+
+    def round_ended(self, number: int) -> None:
+        """Called after each round of the plan."""
+
+    def extended(self) -> SweepInfo | None:
+        """The sweep with further cases in its plan, as it is stored now; ``None``: there are none."""
+
+
 def new_sweep_id() -> str:
     """A new id. Ids sort by time, and those of the same second differ."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -66,6 +77,7 @@ def run_sweep(
     folder: Path,
     watcher: Watcher,
     turns: Turns | None = None,
+    extension: Extension | None = None,
 ) -> None:
     """Run every trial of the plan that the store does not hold, in shuffled rounds; each is stored when it ends.
 
@@ -77,6 +89,7 @@ def run_sweep(
         folder: For the files of running trials; those of failed trials stay.
         watcher: Shows progress.
         turns: Those of this command; ``None``: it takes none.
+        extension: What adds cases when these have been run; ``None``: nothing does.
 
     Raises:
         StoreError: The store, or the disk of the folder, takes no further trial.
@@ -84,7 +97,7 @@ def run_sweep(
     """
     with store.patient(), RunningTime() as running_time, interrupts_deferred():
         store_kept(folder, info.id, store)
-        _run_rounds(info, store, site, backends, folder, watcher, running_time, turns or Turns())
+        _run_rounds(info, store, site, backends, folder, watcher, running_time, turns or Turns(), extension)
 
 
 def _run_rounds(
@@ -96,9 +109,8 @@ def _run_rounds(
     watcher: Watcher,
     running_time: RunningTime,
     turns: Turns,
+    extension: Extension | None,
 ) -> None:
-    done = store.done(info.id)
-
     def run(round_number: int, cases: Sequence[Case]) -> None:
         # The overhead and the device's peak are measured once a case: the former takes as long as a window.
         first = round_number == 0
@@ -111,6 +123,8 @@ def _run_rounds(
                 # Neither the store nor any further trial would fare better: this one is taken again.
                 problem = f"folder {folder}: cannot be written (its disk is full)"
                 raise StoreError(f"{problem}; free some space, {store.resume_hint()}")
+            if trial.case.key in info.plan.later:
+                trial = with_conditions(trial, (MEASURED_LATER,))
             try:
                 stored = store.add_trial(info.id, trial)
             except BaseException:
@@ -118,14 +132,28 @@ def _run_rounds(
                 raise
             watcher.ends(stored)
 
-    for round_number, planned in itertools.groupby(shuffled_rounds(info.plan, info.suite.seed), key=lambda one: one[0]):
-        run(round_number, [case for _, case in planned if (case.key, round_number) not in done])
+    def run_planned() -> None:
+        done = store.done(info.id)
+        rounds = shuffled_rounds(info.plan, info.suite.seed)
+        for round_number, planned in itertools.groupby(rounds, key=lambda one: one[0]):
+            cases = [case for _, case in planned if (case.key, round_number) not in done]
+            run(round_number, cases)
+            if extension is not None and cases:
+                extension.round_ended(round_number)
+
+    run_planned()
+    ended_s = running_time.seconds
+    extended = None if extension is None else extension.extended()
+    extending_s = running_time.seconds - ended_s
+    if extended is not None:
+        info = extended
+        run_planned()
     if info.suite.precision is not None:
         for round_number, cases in _until_precise(
             info,
             info.suite.precision,
             store,
-            lambda: running_time.seconds - turns.waited_s,
+            lambda: running_time.seconds - turns.waited_s - extending_s,
             whole_rounds=site.submits_rounds,
         ):
             run(round_number, cases)

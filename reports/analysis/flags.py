@@ -73,6 +73,11 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "the machine or a rank was suspended during an earlier attempt at a trial, which was discarded",
         "let sweeps run without a break; the number itself is not affected",
     ),
+    "measured_later": (
+        "measured after all rounds of the other cells, since its backend was compiled first: a drift of the machine in "
+        "between is part of its ratio to them",
+        "measure again: it runs in shuffled rounds with the others now",
+    ),
     "noisy_log": (
         "a process printed more than 16 MiB, of which the end was kept",
         "print less: it takes time within the measured steps",

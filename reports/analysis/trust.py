@@ -40,6 +40,7 @@ LIMITED_TRUST: Mapping[str, str] = {
     "cpu_clock_moved": "noisy host: the clock of its cores changed",
     "gpu_clock_moved": "the clock of a GPU changed",
     "imprecise": "intervals are wider than requested",
+    "measured_later": "cells that had to be compiled first were measured after the others",
     "unproven": "the same-work check has no verdict",
     "loose_tolerance": "same work is judged with a looser tolerance than float32's",
     "not_sampled": "part of the window was not sampled",

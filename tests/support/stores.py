@@ -35,14 +35,14 @@ def begin(
     started_at: str = FIRST_NIGHT,
     suite: str = "quick",
     labels: SweepLabels = NO_LABELS,
+    plan: Plan | None = None,
 ) -> SweepInfo:
-    case = make_case()
     info = SweepInfo(
         id=name,
         started_at=started_at,
         command="python -m harness sweep",
         suite=Suite(name=suite),
-        plan=Plan(cases=(case,), skips=(), not_applicable=(), repeats=1),
+        plan=plan or Plan(cases=(make_case(),), skips=(), not_applicable=(), repeats=1),
         environment=read_environment(),
         **dict(labels),
     )

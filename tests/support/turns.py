@@ -1,13 +1,16 @@
-"""Another process that has its turn on this machine."""
+"""Another process that has its turn on this machine, and a site on it that starts none."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.sites.base.contract import Job, Site, TrialResult
+from tests.support.builders import make_record
 from tests.support.paths import ROOT
 
 HOLDER = """
@@ -41,3 +44,33 @@ def process_with_turn(folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait()
         for pipe in (process.stdout, process.stdin):
             pipe.close()
+
+
+class SlowJob(Job):
+    def __init__(self, seen: list[tuple[str, str]], name: str) -> None:
+        self.seen, self.name = seen, name
+
+    def wait(self, timeout_s):
+        time.sleep(0.02)
+        self.seen.append(("ends", self.name))
+        return TrialResult("ok", None, (make_record(0, 1),), (), ())
+
+    def cancel(self):
+        pass
+
+
+class SiteHere(Site):
+    """A site on this machine whose trials, of one rank, say when they begin and end; it starts no process."""
+
+    name, summary, uses_this_machine = "here", "", True
+
+    def __init__(self, seen: list[tuple[str, str]], *, shares: bool = False) -> None:
+        super().__init__()
+        self.seen, self.shares_environment = seen, shares
+
+    def render(self, case, roles):
+        return {}
+
+    def start(self, asked):
+        self.seen.append(("begins", asked.folder.parent.name))
+        return SlowJob(self.seen, asked.folder.parent.name)

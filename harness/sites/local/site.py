@@ -185,6 +185,8 @@ class LocalSite(Site):
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
         self.forkserver: Any = None
+        self.preloaded: tuple[str, ...] | None = None
+        """What the forkserver was started with; ``None``: it was not."""
         self.needs_frameworks = True
         """Whether ranks are forked that need the frameworks: those of a user's program import them by themselves."""
         self.links: dict[str, Link] = {}
@@ -212,12 +214,17 @@ class LocalSite(Site):
         self.needs_frameworks = any(case.program is None for case in cases)
 
     def warm(self, modules: tuple[str, ...]) -> None:
+        from bench.node.forked import end_forkserver
         from bench.node.forkserver import ALWAYS_PRELOADED, start_forkserver
 
         if problem := pinned_at_start_reason(os.environ, usable_cores(), parent_cores()):
             raise UsageError(problem)
         try:
             always = ALWAYS_PRELOADED if self.needs_frameworks else (WORKER_MODULE,)
+            if self.preloaded not in (None, (*always, *modules)):
+                # Ranks that import a module by themselves would start later than others.
+                end_forkserver()
+            self.preloaded = (*always, *modules)
             self.forkserver = start_forkserver(modules, always)
         except OSError as error:
             # Where the root is read-only, temporary files go to the current folder, whose path may be too long.

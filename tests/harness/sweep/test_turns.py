@@ -14,45 +14,15 @@ from rich.console import Console
 
 from bench.backends.ddp import BACKEND
 from bench.host.machine_turns import Holder, MachineTurns, Ticket
-from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sweep.progress import TrialProgress
 from harness.sweep.runner import run_round
 from harness.sweep.turns import SHARED_MACHINE, Turns, describe_wait, open_turns
 from reports.analysis.flags import FLAG_MEANINGS
 from reports.analysis.trust import LIMITED_TRUST, LOW_TRUST
-from tests.support.builders import make_case, make_record
+from tests.support.builders import make_case
+from tests.support.turns import SiteHere
 
 WAIT_S = 60.0
-
-
-class SlowJob(Job):
-    def __init__(self, seen, name):
-        self.seen, self.name = seen, name
-
-    def wait(self, timeout_s):
-        time.sleep(0.02)
-        self.seen.append(("ends", self.name))
-        return TrialResult("ok", None, (make_record(0, 1),), (), ())
-
-    def cancel(self):
-        pass
-
-
-class Here(Site):
-    """A site whose trials say when they begin and end."""
-
-    name, summary, uses_this_machine = "here", "", True
-
-    def __init__(self, seen):
-        super().__init__()
-        self.seen = seen
-
-    def render(self, case, roles):
-        return {}
-
-    def start(self, asked):
-        self.seen.append(("begins", asked.folder.parent.name))
-        return SlowJob(self.seen, asked.folder.parent.name)
 
 
 class Silent:
@@ -85,7 +55,7 @@ def run_trials(folder: Path, turns: Turns, seen: list, count: int):
     """The trials of a round of a sweep in a folder of its own."""
     cases = [make_case(ranks=1, ranks_per_node=1, batch=size) for size in range(1, count + 1)]
     with turns:
-        return list(run_round(cases, 0, Here(seen), {"ddp": BACKEND}, folder, "e", Silent(), turns))
+        return list(run_round(cases, 0, SiteHere(seen), {"ddp": BACKEND}, folder, "e", Silent(), turns))
 
 
 def test_trials_of_two_sweeps_never_overlap(tmp_path):

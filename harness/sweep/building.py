@@ -1,0 +1,176 @@
+"""Cells whose backend has to be compiled first: measured after all others, which don't wait for the compiler.
+
+The compiler uses all cores, so nothing is measured beside it. Who starts on a new machine sees the other cells' numbers
+in the meantime.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+
+from bench.core.records import Condition
+from bench.plugins.backend import Backend
+from bench.plugins.registry import Plugins
+from bench.plugins.workload import Workload
+from harness.interrupts import interrupts_allowed
+from harness.planning.plan import Plan, Skip, unavailable_reason
+from harness.sites.base.contract import Site
+from harness.store.store import Store, SweepInfo
+from harness.sweep.data import prepare_data
+from harness.sweep.pricing import pricing_of
+from harness.sweep.progress import SweepProgress
+from harness.sweep.report import sweep_cells
+from harness.sweep.turns import Turns
+from reports.analysis.findings import analyse_cells
+from reports.analysis.formatting import counted
+from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
+from reports.formats import terminal
+from reports.formats.console import print_line
+from reports.page import summary
+
+log = logging.getLogger("scaling_harness")
+
+MEASURED_LATER = Condition(
+    name="measured_later", seen="its backend was compiled after the first rounds of the other cells"
+)
+
+
+class Build(NamedTuple):
+    """How a module that backends require is built on this machine."""
+
+    is_missing: Callable[[], bool]
+    """Whether it is not there, or is of no use, and a build may change that."""
+    run: Callable[[TextIO], None]
+    """Builds and installs it, and shows how far it is. A failure is kept where the backend's own reason tells it."""
+
+
+Builds = Mapping[str, Build]
+"""By the module's name."""
+NO_BUILDS: Builds = {}
+
+
+def needed_builds(plan: Plan, backends: Mapping[str, Backend], builds: Builds, site: Site) -> tuple[str, ...]:
+    """The modules that cells of a plan are skipped without, and that can be built here."""
+    if not site.shares_environment:
+        return ()
+    required = {name for skip in plan.skips for name in backends[skip.case.backend].requires}
+    return tuple(name for name in builds if name in required and builds[name].is_missing())
+
+
+def waiting_cells(plan: Plan, backends: Mapping[str, Backend], modules: Collection[str]) -> tuple[Skip, ...]:
+    """The skipped cells of a plan whose backends require one of these modules (pure)."""
+    return tuple(skip for skip in plan.skips if not set(modules).isdisjoint(backends[skip.case.backend].requires))
+
+
+def with_waiting_cells(
+    plan: Plan,
+    waiting: Collection[Skip],
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
+    site: Site,
+) -> Plan:
+    """The plan after a build: cells that can run now come last, and the others are skipped with the reason of now."""
+    cases, skips = [], []
+    for skip in plan.skips:
+        reason: str | None = skip.reason
+        if skip in waiting:
+            case = skip.case
+            reason = unavailable_reason(case, backends[case.backend], workloads[case.workload], site.machine(), site)
+        if reason is None:
+            cases.append(skip.case)
+        else:
+            skips.append(Skip(case=skip.case, reason=reason))
+    return plan.model_copy(
+        update={
+            "cases": (*plan.cases, *cases),
+            "skips": tuple(skips),
+            "later": (*plan.later, *(case.key for case in cases)),
+        }
+    )
+
+
+@dataclass
+class LaterCells:
+    """Builds what cells of a sweep lack when the others have been measured, and adds these cells to it.
+
+    Implements :class:`harness.sweep.runner.Extension`.
+    """
+
+    info: SweepInfo
+    store: Store
+    site: Site
+    plugins: Plugins
+    builds: Builds
+    turns: Turns
+    watcher: SweepProgress
+    console: Console
+    """For people: standard error."""
+    warm: Callable[[Plan], None]
+    """Prepares the site for the ranks of a plan."""
+
+    def __post_init__(self) -> None:
+        backends = self.plugins.backends
+        self.modules = needed_builds(self.info.plan, backends, self.builds, self.site)
+        self.waiting = waiting_cells(self.info.plan, backends, self.modules)
+        if self.waiting:
+            log.info("%s: compiled once the other cells are measured; %s wait", self._names, self._cells)
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(name.capitalize() for name in self.modules)
+
+    @property
+    def _cells(self) -> str:
+        return counted(len(self.waiting), "cell")
+
+    def round_ended(self, number: int) -> None:
+        """See :class:`harness.sweep.runner.Extension`. After the first round, where more follow, a table is shown."""
+        if self.waiting and number == 0 and self.info.plan.repeats > 1:
+            self._show_table(f"after the first of {self.info.plan.repeats} rounds")
+
+    def extended(self) -> SweepInfo | None:
+        """See :class:`harness.sweep.runner.Extension`."""
+        if not self.waiting:
+            return None
+        if self.info.plan.cases:
+            self._show_table(f"all rounds; {self._cells} follow when {self._names} is compiled")
+        before, plan = self.info.plan, self._plan_after_build()
+        self.info, self.waiting = self.info.model_copy(update={"plan": plan}), ()
+        self.store.change_plan(self.info)
+        self.watcher.total += (len(plan.cases) - len(before.cases)) * plan.repeats
+        return self.info
+
+    def _plan_after_build(self) -> Plan:
+        with self.watcher.paused(), interrupts_allowed():
+            for name in self.modules:
+                self.builds[name].run(sys.stderr)
+        workloads = self.plugins.workloads
+        plan = with_waiting_cells(self.info.plan, self.waiting, self.plugins.backends, workloads, self.site)
+        waited = {skip.case.key for skip in self.waiting}
+        for reason in dict.fromkeys(skip.reason for skip in plan.skips if skip.case.key in waited):
+            log.warning("still skipped: %s", reason)
+        if plan.cases != self.info.plan.cases:
+            # Frameworks are loaded again, with the new one among them, in the turn of the first trial.
+            self.turns.take()
+            self.site.reserve(plan.cases)
+            self.warm(plan)
+            plan = prepare_data(plan, workloads, self.console)
+        return plan
+
+    def _show_table(self, title: str) -> None:
+        with self.turns.turn():
+            trials = self.store.trials(self.info.id)
+            cells = sweep_cells(self.info, trials, self.plugins.backends, self.plugins.workloads)
+            measured = tuple(cell for cell in cells if cell.outcome != "skipped")
+            findings = analyse_cells(measured, DEFAULT_PREDICT_OPTIONS, pricing_of(self.info.suite, None))
+            print_line(self.console, f"first results, {title}:")
+            for table in terminal.cell_tables(measured, self.console.width):
+                self.console.print(table)
+            for line in summary.answer_sentences(findings):
+                print_line(self.console, line)

@@ -1,0 +1,145 @@
+"""Cells whose backend is built during the sweep: they come last, and a build that fails costs no other cell."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from bench.backends.ddp import Ddp
+from bench.plugins.registry import Plugins, load_plugins
+from harness.planning.plan import Plan, Skip, shuffled_rounds
+from harness.store.opening import open_store
+from harness.sweep.building import Build, LaterCells
+from harness.sweep.progress import SweepProgress
+from harness.sweep.runner import run_sweep
+from harness.sweep.turns import Turns
+from tests.support.builders import make_case
+from tests.support.stores import begin
+from tests.support.turns import SiteHere
+
+MODULE = "module_that_a_build_makes"
+FIRST = [make_case(ranks=1, ranks_per_node=1, batch=size) for size in (1, 2)]
+WAITING = [make_case(ranks=1, ranks_per_node=1, batch=size, backend="made") for size in (1, 2)]
+
+
+class MadeBackend(Ddp):
+    name, requires, remedy = "made", (MODULE,), "build it"
+
+    def unavailable_reason(self, case):
+        missing = super().unavailable_reason(case)
+        return f"{missing} (the compiler failed)" if missing and self.failed else missing
+
+    failed = False
+
+
+class Sweep:
+    """A sweep of two cells that can run and two that wait for a build, on a site without processes."""
+
+    def __init__(self, folder, monkeypatch, works=True, cases=FIRST):
+        self.seen: list[tuple[str, str]] = []
+        self.backend = MadeBackend()
+        loaded = load_plugins()
+        self.plugins = Plugins({**loaded.backends, "made": self.backend}, loaded.workloads, ())
+        monkeypatch.syspath_prepend(str(folder / "modules"))
+        (folder / "modules").mkdir(exist_ok=True)
+        monkeypatch.delitem(sys.modules, MODULE, raising=False)
+        self.folder, self.works = folder, works
+        self.store = open_store(str(folder / "r.sqlite"), create=True)
+        skips = tuple(Skip(case=case, reason="not built") for case in WAITING)
+        plan = Plan(cases=tuple(cases), skips=skips, not_applicable=(), repeats=2)
+        self.info = begin(self.store, plan=plan)
+        self.site = SiteHere(self.seen, shares=True)
+
+    def build(self, out):
+        self.seen.append(("builds", ""))
+        if self.works:
+            (self.folder / "modules" / f"{MODULE}.py").write_text("")
+        self.backend.failed = not self.works
+        importlib.invalidate_caches()
+
+    def run(self):
+        console = Console(file=io.StringIO(), width=200)
+        builds = {MODULE: Build(lambda: importlib.util.find_spec(MODULE) is None, self.build)}
+        turns, total = Turns(), len(self.info.plan.cases) * 2
+        with SweepProgress(console, total, FIRST) as watcher:
+            later = LaterCells(
+                self.info, self.store, self.site, self.plugins, builds, turns, watcher, console, lambda plan: None
+            )
+            run_sweep(self.info, self.store, self.site, self.plugins.backends, self.folder, watcher, turns, later)
+            assert watcher.total == len(self.store.trials(self.info.id))
+        return console.file.getvalue()
+
+
+def test_cells_that_wait_for_a_build_come_after_all_rounds_of_the_others(tmp_path, monkeypatch):
+    sweep = Sweep(tmp_path, monkeypatch)
+    shown = sweep.run()
+    assert [event for event, _ in sweep.seen] == ["begins", "ends"] * 4 + ["builds"] + ["begins", "ends"] * 4
+    trials, info = sweep.store.trials(sweep.info.id), sweep.store.sweep(sweep.info.id)
+    flags = {(trial.case.backend, trial.round): [one.name for one in trial.conditions] for trial in trials}
+    assert flags == {("ddp", 0): [], ("ddp", 1): [], ("made", 0): ["measured_later"], ("made", 1): ["measured_later"]}
+    assert (len(info.plan.cases), info.plan.skips) == (4, ())
+    assert info.plan.later == tuple(case.key for case in WAITING)
+    assert info.finished_at is not None
+    assert shown.count("first results") == 2, "after the first round, and after all"
+
+
+def test_a_build_that_fails_leaves_the_others_and_its_reason(tmp_path, monkeypatch, caplog):
+    sweep = Sweep(tmp_path, monkeypatch, works=False)
+    sweep.run()
+    info = sweep.store.sweep(sweep.info.id)
+    assert len(sweep.store.trials(sweep.info.id)) == 4
+    assert len(info.plan.cases) == 2
+    assert info.finished_at is not None
+    assert {skip.reason for skip in info.plan.skips} == {f"{MODULE} not installed: build it (the compiler failed)"}
+    assert caplog.text.count("still skipped") == 1
+
+
+def test_a_sweep_of_nothing_else_builds_at_once(tmp_path, monkeypatch):
+    sweep = Sweep(tmp_path, monkeypatch, cases=())
+    assert "first results" not in sweep.run()
+    assert [event for event, _ in sweep.seen] == ["builds"] + ["begins", "ends"] * 4
+
+
+def test_an_interrupted_build_is_taken_up_by_the_next_start(tmp_path, monkeypatch):
+    sweep = Sweep(tmp_path, monkeypatch)
+    build = sweep.build
+
+    def interrupt(out):
+        raise KeyboardInterrupt
+
+    sweep.build = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run()
+    info = sweep.store.sweep(sweep.info.id)
+    assert info.finished_at is None
+    assert len(info.plan.skips) == 2
+    sweep.build = build
+    sweep.info = info
+    done = len(sweep.store.trials(info.id))
+    assert done == 4
+    console = Console(file=io.StringIO())
+    builds = {MODULE: Build(lambda: True, sweep.build)}
+    with SweepProgress(console, 0, FIRST) as watcher:
+        later = LaterCells(
+            info, sweep.store, sweep.site, sweep.plugins, builds, Turns(), watcher, console, lambda plan: None
+        )
+        run_sweep(info, sweep.store, sweep.site, sweep.plugins.backends, sweep.folder, watcher, extension=later)
+    assert len(sweep.store.trials(info.id)) == 8
+
+
+def test_nothing_is_built_for_ranks_elsewhere_or_where_it_is_there(tmp_path, monkeypatch):
+    sweep = Sweep(tmp_path, monkeypatch)
+    sweep.site.shares_environment = False
+    sweep.run()
+    assert ("builds", "") not in sweep.seen
+
+
+def test_later_cells_have_rounds_of_their_own():
+    cases = (*FIRST, *WAITING)
+    plan = Plan(cases=cases, skips=(), not_applicable=(), repeats=2, later=tuple(case.key for case in WAITING))
+    order = [(number, case.backend) for number, case in shuffled_rounds(plan, 0)]
+    assert order == [(0, "ddp")] * 2 + [(1, "ddp")] * 2 + [(0, "made")] * 2 + [(1, "made")] * 2
