@@ -147,6 +147,7 @@ class LaterCells:
         return self.info
 
     def _plan_after_build(self) -> Plan:
+        self.turns.release()  # a compiler has its own
         with self.watcher.paused(), interrupts_allowed():
             for name in self.modules:
                 self.builds[name].run(sys.stderr)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import time
 from io import StringIO
 
 import pytest
 
+from bench.host.processes import pid_alive
 from harness.setup.build_progress import BuildLog, run_logged
 
 FETCHING = "Collecting horovod==0.28.1\n  Downloading horovod-0.28.1.tar.gz (3.5 MB)\n"
@@ -75,3 +77,23 @@ def test_a_build_shows_where_it_is_and_leaves_its_log(tmp_path, terminal):
     else:
         assert "\x1b" not in screen.getvalue()
         assert screen.getvalue().endswith("\n")
+
+
+def test_an_interrupted_build_leaves_no_compiler_behind(tmp_path):
+    compiler = (
+        "import subprocess; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"
+    )
+    log = tmp_path / "build.log"
+
+    class Interrupted(Screen):
+        def flush(self):
+            if log.read_text().strip():
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_logged([sys.executable, "-c", compiler], os.environ, log, "Horovod", Interrupted(tmp_path / "s", True))
+    pid = int(log.read_text())
+    deadline = time.monotonic() + 30
+    while pid_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not pid_alive(pid)

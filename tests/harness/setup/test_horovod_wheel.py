@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.setup.horovod_key import BuildKey, Nccl, NoNccl, build_environment
-from harness.setup.horovod_wheel import describe_operations, find_wheel, linkable_nccl
+from harness.setup.horovod_key import BuildError, BuildKey, Nccl, NoNccl, build_environment
+from harness.setup.horovod_wheel import describe_operations, ensure_horovod, find_wheel, linkable_nccl
 from tests.support.paths import ROOT
 
 KEY = BuildKey(
@@ -92,6 +92,13 @@ def test_what_gpu_tensors_will_be_reduced_by_is_said():
     assert describe_operations(NO_NCCL) == "without NCCL: torch is not built with CUDA"
     missing = NoNccl("CUDA 13.0: crt missing", "run `pip install it`")
     assert describe_operations(missing) == "without NCCL: CUDA 13.0: crt missing; run `pip install it`"
+
+
+@pytest.mark.slow
+def test_a_wheel_that_is_not_cached_is_left_to_the_sweep(tmp_path):
+    with pytest.raises(BuildError, match=r"^it is not compiled yet$"):
+        ensure_horovod(tmp_path, compile_it=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path):

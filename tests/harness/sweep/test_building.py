@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
-import sys
+import secrets
 
 import pytest
 from rich.console import Console
@@ -21,19 +22,16 @@ from tests.support.builders import make_case
 from tests.support.stores import begin
 from tests.support.turns import SiteHere
 
-MODULE = "module_that_a_build_makes"
 FIRST = [make_case(ranks=1, ranks_per_node=1, batch=size) for size in (1, 2)]
 WAITING = [make_case(ranks=1, ranks_per_node=1, batch=size, backend="made") for size in (1, 2)]
 
 
 class MadeBackend(Ddp):
-    name, requires, remedy = "made", (MODULE,), "build it"
+    name, remedy, failed = "made", "build it", False
 
     def unavailable_reason(self, case):
         missing = super().unavailable_reason(case)
         return f"{missing} (the compiler failed)" if missing and self.failed else missing
-
-    failed = False
 
 
 class Sweep:
@@ -41,12 +39,13 @@ class Sweep:
 
     def __init__(self, folder, monkeypatch, works=True, cases=FIRST):
         self.seen: list[tuple[str, str]] = []
+        self.module = f"module_{secrets.token_hex(4)}"  # one that was found is not looked for again
         self.backend = MadeBackend()
+        self.backend.requires = (self.module,)
         loaded = load_plugins()
         self.plugins = Plugins({**loaded.backends, "made": self.backend}, loaded.workloads, ())
         monkeypatch.syspath_prepend(str(folder / "modules"))
         (folder / "modules").mkdir(exist_ok=True)
-        monkeypatch.delitem(sys.modules, MODULE, raising=False)
         self.folder, self.works = folder, works
         self.store = open_store(str(folder / "r.sqlite"), create=True)
         skips = tuple(Skip(case=case, reason="not built") for case in WAITING)
@@ -57,13 +56,13 @@ class Sweep:
     def build(self, out):
         self.seen.append(("builds", ""))
         if self.works:
-            (self.folder / "modules" / f"{MODULE}.py").write_text("")
+            (self.folder / "modules" / f"{self.module}.py").write_text("")
         self.backend.failed = not self.works
         importlib.invalidate_caches()
 
     def run(self):
         console = Console(file=io.StringIO(), width=200)
-        builds = {MODULE: Build(lambda: importlib.util.find_spec(MODULE) is None, self.build)}
+        builds = {self.module: Build(lambda: importlib.util.find_spec(self.module) is None, self.build)}
         turns, total = Turns(), len(self.info.plan.cases) * 2
         with SweepProgress(console, total, FIRST) as watcher:
             later = LaterCells(
@@ -94,7 +93,9 @@ def test_a_build_that_fails_leaves_the_others_and_its_reason(tmp_path, monkeypat
     assert len(sweep.store.trials(sweep.info.id)) == 4
     assert len(info.plan.cases) == 2
     assert info.finished_at is not None
-    assert {skip.reason for skip in info.plan.skips} == {f"{MODULE} not installed: build it (the compiler failed)"}
+    assert {skip.reason for skip in info.plan.skips} == {
+        f"{sweep.module} not installed: build it (the compiler failed)"
+    }
     assert caplog.text.count("still skipped") == 1
 
 
@@ -122,7 +123,7 @@ def test_an_interrupted_build_is_taken_up_by_the_next_start(tmp_path, monkeypatc
     done = len(sweep.store.trials(info.id))
     assert done == 4
     console = Console(file=io.StringIO())
-    builds = {MODULE: Build(lambda: True, sweep.build)}
+    builds = {sweep.module: Build(lambda: True, sweep.build)}
     with SweepProgress(console, 0, FIRST) as watcher:
         later = LaterCells(
             info, sweep.store, sweep.site, sweep.plugins, builds, Turns(), watcher, console, lambda plan: None

@@ -157,3 +157,30 @@ def test_a_loopback_interface_that_is_down_is_named_before_ranks_wait_for_each_o
         "loopback interface lo can't be used (Network is unreachable); bring it up: ip link set lo up",
         "None",
     ], "a single rank needs none"
+
+
+SERVER = """
+import sys
+from harness.sites.local.site import LocalSite
+
+LOOK = "(__import__('os').getppid(), 'arrives' in __import__('sys').modules)"
+if __name__ == "__main__":
+    site = LocalSite()
+    site.reserve(())  # no frameworks
+    for modules in ((), ("arrives",), ("arrives",)):
+        site.warm(modules)
+        with site.forkserver.Pool(1) as pool:
+            print(*pool.apply(eval, (LOOK,)))
+"""
+
+
+def test_a_module_that_was_built_meanwhile_is_loaded_before_ranks_are_forked(tmp_path):
+    """In a process of its own, since a process has one forkserver."""
+    (tmp_path / "arrives.py").write_text("")
+    (tmp_path / "server.py").write_text(SERVER)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    command = [sys.executable, str(tmp_path / "server.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    (first, before), (second, after), (third, still) = (line.split() for line in done.stdout.splitlines())
+    assert (before, after, still) == ("False", "True", "True")
+    assert first != second == third, "it is started again where there is something new to load, and only there"
