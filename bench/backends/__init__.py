@@ -7,6 +7,7 @@ NOT_PLUGINS = frozenset(
         "ddp_sharding",
         "fsdp_precision",
         "horovod_hosts",
+        "horovod_rendezvous",
         "programs",
         "torch_distributed",
     }
