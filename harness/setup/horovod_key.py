@@ -30,9 +30,11 @@ ARCHITECTURES_VARIABLE = "HOROVOD_BUILD_CUDA_CC_LIST"
 # project and the included file inside it, so the standard is raised without touching Horovod's source.
 # The run path is relative to the installed extension (site-packages/horovod/torch), so that the wheel finds
 # Open MPI in whichever environment it is installed.
-# Most of the compiler's time would go into torch's headers, once a file, and into debug information: files are
-# compiled eight at a time, but for Gloo's, and without it.
-CMAKE_FILES = {
+# Most of the compiler's time would go into headers, once a file, and into debug information: files are compiled eight
+# at a time, without it. Gloo's allreduce.cc has names of its own that others have too. Horovod includes all of torch's
+# headers and uses tensors and their Python bindings: headers of the same names include those alone. What includes them
+# takes longest, so that it comes first, and the other cores have the rest meanwhile.
+BUILD_FILES = {
     "toolchain.cmake": 'set(CMAKE_PROJECT_horovod_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n',
     "project.cmake": """\
 set(CMAKE_CXX14_STANDARD_COMPILE_OPTION "-std=c++20")
@@ -44,10 +46,23 @@ set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")
 set(CMAKE_UNITY_BUILD ON)
 set(CMAKE_PROJECT_gloo_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/gloo.cmake")
+include_directories(BEFORE "${CMAKE_CURRENT_LIST_DIR}/include")
+function(compile_torch_first)
+  get_target_property(sources pytorch SOURCES)
+  list(REVERSE sources)
+  set_target_properties(pytorch PROPERTIES SOURCES "${sources}")
+endfunction()
+cmake_language(DEFER CALL compile_torch_first)
 """,
-    "gloo.cmake": "set(CMAKE_UNITY_BUILD OFF)\n",
+    "gloo.cmake": """\
+cmake_language(DEFER CALL set_source_files_properties "${PROJECT_SOURCE_DIR}/gloo/allreduce.cc"
+  TARGET_DIRECTORY gloo PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+""",
+    "include/torch/extension.h": "#pragma once\n#include <torch/types.h>\n#include <torch/csrc/utils/pybind.h>\n",
+    "include/torch/torch.h": "#pragma once\n#include <torch/types.h>\n",
 }
-"""CMake's files of the build by name; it starts with the toolchain file."""
+"""The files of the build by their names in its folder: those of CMake, which starts with the toolchain file, and
+headers that come before torch's."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +214,7 @@ def describe_build(nccl: Nccl | NoNccl) -> BuildKey:
         open_mpi=_open_mpi_version(),
         nccl=nccl.versions if isinstance(nccl, Nccl) else None,
         architectures=nccl.architectures if isinstance(nccl, Nccl) else (),
-        recipe=hashlib.sha256("\n".join([*CMAKE_FILES.values(), *BUILD_TOOLS]).encode()).hexdigest()[:12],
+        recipe=hashlib.sha256("\n".join([*BUILD_FILES.values(), *BUILD_TOOLS]).encode()).hexdigest()[:12],
     )
 
 

@@ -42,8 +42,8 @@ from harness.setup.build_progress import run_logged
 from harness.setup.cuda_toolkit import find_architectures, link_toolkit
 from harness.setup.horovod_key import (
     ARCHITECTURES_VARIABLE,
+    BUILD_FILES,
     BUILD_TOOLS,
-    CMAKE_FILES,
     BuildError,
     BuildKey,
     Nccl,
@@ -75,7 +75,8 @@ def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path, out: TextIO) ->
     """Compile Horovod and put the wheel into ``cache`` (some minutes on 2 cores). Raises :class:`BuildError`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-", dir=open_scratch()) as scratch:
         work = Path(scratch)
-        for name, text in CMAKE_FILES.items():
+        for name, text in BUILD_FILES.items():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_text(text)
         tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]

@@ -119,7 +119,7 @@ class LaterCells:
         self.modules = needed_builds(self.info.plan, backends, self.builds, self.site)
         self.waiting = waiting_cells(self.info.plan, backends, self.modules)
         if self.waiting:
-            log.info("%s: compiled once the other cells are measured; %s wait", self._names, self._cells)
+            log.info("%s is compiled once the other cells are measured; waiting for it: %s", self._names, self._cells)
 
     @property
     def _names(self) -> str:
@@ -139,7 +139,7 @@ class LaterCells:
         if not self.waiting:
             return None
         if self.info.plan.cases:
-            self._show_table(f"all rounds; {self._cells} follow when {self._names} is compiled")
+            self._show_table(f"all rounds; next: to compile {self._names}, for {self._cells}")
         before, plan = self.info.plan, self._plan_after_build()
         self.info, self.waiting = self.info.model_copy(update={"plan": plan}), ()
         self.store.change_plan(self.info)
