@@ -277,7 +277,7 @@ def _run_and_report(
         turns.watcher = watcher
 
         def warm(plan: Plan) -> None:
-            site.warm(preload_modules(plan, plugins.backends))
+            site.warm_again(preload_modules(plan, plugins.backends))
 
         later = LaterCells(info, store, site, plugins, builds, turns, watcher, stderr_console, warm)
         try:

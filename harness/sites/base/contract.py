@@ -178,6 +178,10 @@ class Site(ABC):
         """Prepare for ranks that will import ``modules``, where that saves time."""
         return
 
+    def warm_again(self, modules: tuple[str, ...]) -> None:
+        """As :meth:`warm`, when modules have been installed since it was called."""
+        self.warm(modules)
+
 
 class Job(ABC):
     """The processes of one trial."""

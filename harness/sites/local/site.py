@@ -185,8 +185,6 @@ class LocalSite(Site):
     def __init__(self, chosen: Options | None = None) -> None:
         super().__init__(chosen)
         self.forkserver: Any = None
-        self.preloaded: tuple[str, ...] | None = None
-        """What the forkserver was started with; ``None``: it was not."""
         self.needs_frameworks = True
         """Whether ranks are forked that need the frameworks: those of a user's program import them by themselves."""
         self.links: dict[str, Link] = {}
@@ -214,17 +212,12 @@ class LocalSite(Site):
         self.needs_frameworks = any(case.program is None for case in cases)
 
     def warm(self, modules: tuple[str, ...]) -> None:
-        from bench.node.forked import end_forkserver
         from bench.node.forkserver import ALWAYS_PRELOADED, start_forkserver
 
         if problem := pinned_at_start_reason(os.environ, usable_cores(), parent_cores()):
             raise UsageError(problem)
         try:
             always = ALWAYS_PRELOADED if self.needs_frameworks else (WORKER_MODULE,)
-            if self.preloaded not in (None, (*always, *modules)):
-                # Ranks that import a module by themselves would start later than others.
-                end_forkserver()
-            self.preloaded = (*always, *modules)
             self.forkserver = start_forkserver(modules, always)
         except OSError as error:
             # Where the root is read-only, temporary files go to the current folder, whose path may be too long.
@@ -232,6 +225,13 @@ class LocalSite(Site):
                 f"temporary folder {tempfile.tempdir or 'unknown'}: no process can be started ({error}); "
                 "set TMPDIR to a writable folder with a short path, such as a volume on /tmp"
             ) from None
+
+    def warm_again(self, modules: tuple[str, ...]) -> None:
+        from bench.node.forked import end_forkserver
+
+        # The one that runs would not load them: each rank would, and start later than those of other backends.
+        end_forkserver()
+        self.warm(modules)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
         layout, lines = local_layout(case, DEFAULT_PORT), []
