@@ -25,9 +25,10 @@ from bench.host.installation import (
     torch_cuda_version,
 )
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
+from bench.host.machine_turns import MachineTurns, TurnsUnavailable
 from bench.host.permissions import changeable_by_others
 from bench.host.quota import read_cpu_quota
-from bench.host.resources import usable_core_count
+from bench.host.resources import usable_core_count, usable_cores
 from bench.host.variables import recorded_variables, removed_variables
 from bench.node.stack_dump import find_py_spy
 from harness.planning.git import NO_CHECKOUT, read_code_state
@@ -99,6 +100,7 @@ def run_diagnostics() -> list[Diagnostic]:
         *_sites(),
         _plotly_js(),
         _cores(),
+        turns_diagnostic(),
         _memory(),
         *variable_diagnostics(os.environ),
     ]
@@ -108,6 +110,16 @@ def _cores() -> Diagnostic:
     quota = read_cpu_quota()
     limit = "" if quota is None else f", by a CPU quota of {quota.cores:g}"
     return Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()}){limit}")
+
+
+def turns_diagnostic(folder: Path | None = None) -> Diagnostic:
+    """Who else measures on these cores. ``folder``: as of :class:`MachineTurns`."""
+    try:
+        with MachineTurns("`doctor`", usable_cores(), folder=folder) as turns:
+            others = ", ".join(map(str, turns.others()))
+    except TurnsUnavailable as problem:
+        return Diagnostic(name="turns", status="missing", found="trials of two sweeps may overlap", remedy=str(problem))
+    return Diagnostic(name="turns", status="ok", found=others or "no other command measures on these cores")
 
 
 def _git() -> Diagnostic:

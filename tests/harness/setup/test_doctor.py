@@ -10,8 +10,10 @@ from harness.setup.doctor import (
     gpus_of_torch_diagnostic,
     horovod_operations_diagnostic,
     sources_diagnostic,
+    turns_diagnostic,
     variable_diagnostics,
 )
+from tests.support.turns import process_with_turn
 
 
 def test_variables_that_ranks_do_not_inherit_and_those_that_count_are_named():
@@ -63,3 +65,16 @@ def test_a_horovod_without_nccl_is_one_that_lacks_something_only_beside_a_torch_
     assert (said.status, said.found) == ("missing", "gloo, mpi; no NCCL: no nvcc")
     assert said.remedy.endswith("--strict --cuda`")
     assert horovod_operations_diagnostic([], None, None).status == "missing"
+
+
+def test_who_else_measures_on_the_cores_is_named(tmp_path):
+    folder = tmp_path / "turns"
+    assert turns_diagnostic(folder).found == "no other command measures on these cores"
+    with process_with_turn(folder) as process:
+        found = turns_diagnostic(folder)
+    assert found.status == "ok"
+    assert found.found.startswith(f"sweep of somebody (PID {process.pid}, user ")
+    (tmp_path / "file").write_text("")
+    found = turns_diagnostic(tmp_path / "file")
+    assert found.status == "missing"
+    assert "name another one by SCALING_TURNS" in found.remedy
