@@ -48,6 +48,7 @@ EXAMPLES = {
         "`python -m harness sweep --backends ddp,horovod --ranks 1,2 --set backend.horovod.cycle_time_ms=0.1,1`\n\n"
         "`python -m harness sweep --workloads mnist --set workload.mnist.model=cnn --set workload.mnist.eval=true`\n\n"
         "`python -m harness sweep --precision 2% --budget 10m` — repeat until the intervals are that narrow\n\n"
+        "`python -m harness sweep --until decided --max-repeats 10` — repeat only what an open question needs\n\n"
         "`python -m harness sweep --inject slow:rank=1,ms=200` — a straggler, injected\n\n"
         "`python -m harness sweep --inject kill:rank=1,step=5` — in the window's 5th step; step=0: before it joins\n\n"
         "`python -m harness sweep --env OMP_WAIT_POLICY=active,passive` — a variable of the ranks, as an axis\n\n"

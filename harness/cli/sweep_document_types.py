@@ -23,6 +23,7 @@ from reports.analysis.bottleneck import Bottleneck
 from reports.analysis.cell_details import Coverage, Decomposition, MessageCell
 from reports.analysis.communication import AllreduceModel
 from reports.analysis.curve import Point
+from reports.analysis.decisions import Decision
 from reports.analysis.energy_errors import EnergyError
 from reports.analysis.launch_bound import LaunchBound
 from reports.analysis.laws import ScalingLaw
@@ -34,6 +35,7 @@ from reports.analysis.price import PricedCell
 from reports.analysis.program_runs import ProgramSummary
 from reports.analysis.roofline import Roofline
 from reports.analysis.scaling import FitMethod, Parameter, Prediction
+from reports.analysis.sequential import NoiseSource
 from reports.analysis.stats import Estimate
 from reports.analysis.step_prediction import ModelledStep
 
@@ -64,6 +66,17 @@ class CaseFields(TypedDict):
 
 class NotApplicable(CaseFields):
     reason: str
+
+
+class DecisionsFields(TypedDict):
+    margin: float
+    error: float
+    trials: int
+    max_trials: int
+    max_repeats: int
+    noise: float | None
+    noise_source: NoiseSource
+    answers: list[Decision]
 
 
 class DataFields(TypedDict):
@@ -262,4 +275,6 @@ class SweepDocument(TypedDict):
     ]
     forecasts_reason: str | None
     prices: list[Annotated[PricedCell, Changed(without=("case",), added={"key": str})]]
+    decisions: DecisionsFields | None
+    """Of ``--until decided``; ``null`` of a sweep with a fixed number of rounds."""
     not_applicable: list[NotApplicable]

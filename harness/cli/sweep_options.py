@@ -152,6 +152,23 @@ class MeasurementOptions:
         str | None,
         typer.Option("--budget", metavar="10m", help="The longest time that --precision may take; default 10m."),
     ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="decided",
+            help="After the first round, repeat only what would decide an open question: which backend is fastest, "
+            "where a curve peaks, whether its efficiency is above 75 %.",
+        ),
+    ] = None
+    margin: Annotated[
+        str | None,
+        typer.Option("--margin", metavar="3%", help="With --until decided: what differs by less is equivalent."),
+    ] = None
+    max_repeats: Annotated[
+        int | None,
+        typer.Option("--max-repeats", help="With --until decided: most trials of each case; default --repeats."),
+    ] = None
     price_per_hour: PriceOption = None
     co2: Co2Option = None
     target: TargetOption = None
@@ -172,6 +189,9 @@ class MeasurementOptions:
             precision=None if self.precision is None else parse_percent(self.precision),
             budget_s=None if self.budget is None else parse_duration(self.budget),
             telemetry=self.telemetry,
+            until=self.until,
+            margin=None if self.margin is None else parse_percent(self.margin, "--margin"),
+            max_repeats=self.max_repeats,
             price_per_hour=self.price_per_hour,
             co2_g_per_kwh=self.co2,
             target=self.target,

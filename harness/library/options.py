@@ -47,6 +47,10 @@ class SweepOptions(TypedDict, total=False):
     tolerance: float
     precision: float | str
     """A share (0.02) or a text (``"2%"``)."""
+    until: str
+    """``"decided"``."""
+    margin: float | str
+    max_repeats: int
     budget: float | str
     """Seconds, or a text (``"10m"``)."""
     telemetry: str

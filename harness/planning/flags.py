@@ -43,12 +43,12 @@ def split_names(texts: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
 
 
-def parse_percent(text: str) -> float:
+def parse_percent(text: str, option: str = "--precision") -> float:
     """``2%`` or ``0.02`` → 0.02. Raises :class:`UsageError`."""
     try:
         return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise UsageError(f"--precision {text}: expected a share, for example 2%") from None
+        raise UsageError(f"{option} {text}: expected a share, for example 2%") from None
 
 
 def parse_duration(text: str) -> float:

@@ -27,6 +27,7 @@ LARGEST: Mapping[str, float] = {
     "nodes": MAX_RANKS,
     "ranks_per_node": MAX_RANKS,
     "repeats": 100_000,
+    "max_repeats": 100_000,
     "batch": 10**9,
     "threads": 10_000,
     "steps": MAX_STEPS,

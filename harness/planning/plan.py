@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bench.core.case import REPLAY_PREFIX, Case, Device, Scalar, Scaling
 from bench.core.frozen_model import FrozenModel
@@ -23,6 +23,7 @@ from harness.planning.variables import variable_combinations
 from reports.analysis.case_titles import value_text
 from reports.analysis.stats import estimate, half_width
 
+T = TypeVar("T")
 SUITE_FIELDS_OF_CASES = {
     "seed",
     "steps",
@@ -59,6 +60,7 @@ class Plan(FrozenModel):
     skips: tuple[Skip, ...]
     not_applicable: tuple[Skip, ...]
     repeats: int
+    """Trials of each case; under ``until = decided`` at most."""
     later: tuple[str, ...] = ()
     """The keys of cases that are measured when all rounds of the others have ended: their backend was built then."""
 
@@ -130,7 +132,7 @@ def make_plan(
         raise UsageError(
             f"suite '{suite.name}' plans nothing to run{_why_empty(not_applicable, suite, machine, backends)}"
         )
-    return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.repeats)
+    return Plan(cases=tuple(cases), skips=tuple(skips), not_applicable=tuple(not_applicable), repeats=suite.max_rounds)
 
 
 def _why_empty(never: Sequence[Skip], suite: Suite, machine: Machine, backends: Mapping[str, Backend]) -> str:
@@ -194,8 +196,8 @@ def shuffled_rounds(plan: Plan, seed: int) -> Iterator[tuple[int, Case]]:
                 yield number, case
 
 
-def shuffle_cases(cases: Sequence[Case], seed: int, round_number: int) -> list[Case]:
-    """The cases in the order of a round, which the seed decides."""
+def shuffle_cases(cases: Sequence[T], seed: int, round_number: int) -> list[T]:
+    """The cases (or their places) in the order of a round, which the seed decides."""
     order = list(cases)
     random.Random(f"{seed}/{round_number}").shuffle(order)
     return order

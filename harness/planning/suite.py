@@ -85,6 +85,13 @@ class Suite(FiniteModel):
     """An amount of work whose time and cost the report tells, in the workload's unit."""
     budget_s: float = Field(600.0, gt=0)
     """The longest time that :attr:`precision` may take, from the start of the sweep."""
+    until: Literal["decided"] | None = None
+    """``decided``: after the first round only those cases run again that an open question involves
+    (:mod:`reports.analysis.decisions`)."""
+    margin: float = Field(0.03, gt=0, lt=1)
+    """Of :attr:`until`: cells whose throughputs differ by less are practically equivalent."""
+    max_repeats: int | None = Field(None, ge=1)
+    """Of :attr:`until`: the most trials of a case; ``None``: :attr:`repeats`."""
     decompose: bool = True
     own_cost: bool = True
     roofline: bool = True
@@ -103,6 +110,11 @@ class Suite(FiniteModel):
     """Files with plugins (``--plugin``), as absolute paths; in a suite's file they are relative to its folder."""
     options: Axes = Field(default={})
     """By the plugin's name, full or short as it was written; :func:`resolve_options` gives full names."""
+
+    @property
+    def max_rounds(self) -> int:
+        """The most trials of a case, but for further rounds of :attr:`precision`."""
+        return self.max_repeats or self.repeats if self.until else self.repeats
 
     @field_validator("env", mode="before")
     @classmethod

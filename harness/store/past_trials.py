@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -13,9 +13,11 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from harness.store.left_out import record_json
 from harness.store.store import Store
-from harness.store.tables import sweeps_table, trials_table
+from harness.store.tables import measures_table, sweeps_table, trials_table
+from reports.analysis.trial_measures import is_measure
 
 MAX_PAST_TRIALS = 300
+MAX_PAST_SWEEPS = 10
 MAX_READ_BYTES = 64 * 2**20
 """Of records in all. A record has every step of its trial: some ten to a hundred kilobytes usually."""
 ROWS_AT_ONCE = 8
@@ -51,6 +53,39 @@ def read_past_trials(store: Store, machine: str) -> list[PastTrial]:
         if len(trials) >= MAX_PAST_TRIALS or size > MAX_READ_BYTES:
             break
     return trials
+
+
+def read_past_rates(store: Store, machine: str, keys: Collection[str]) -> dict[str, float]:
+    """What a trial of each case gave in the earlier sweep that had most of the cases, by case key; the newest of those.
+
+    Of its trials the newest alone: a mean would scatter less than a trial.
+
+    Args:
+        store: An open store.
+        machine: As :attr:`harness.planning.environment.Environment.machine` names it.
+        keys: Of the cases.
+
+    Raises:
+        harness.errors.StoreError: The store can't be read.
+    """
+    environments = store.ledger.environments()
+    here = {name for name, environment in environments.items() if environment.machine == machine}
+    newest = (
+        sa.select(sweeps_table.c.id)
+        .where(sweeps_table.c.environment.in_(here))
+        .order_by(sweeps_table.c.started_at.desc(), sweeps_table.c.id.desc())
+        .limit(MAX_PAST_SWEEPS)
+    )
+    table = measures_table
+    best: dict[str, float] = {}
+    with store.database.reading() as connection:
+        for (sweep,) in connection.execute(newest).all():
+            query = sa.select(table.c.key, table.c.value).where(table.c.sweep == sweep, table.c.name == "rate")
+            rows = connection.execute(query.order_by(table.c.round)).all()
+            rates = {key: float(rate) for key, rate in rows if key in keys and is_measure("rate", rate)}
+            if len(rates) > len(best):
+                best = rates
+    return best
 
 
 def _newest_records(store: Store, environments: set[str]) -> Iterator[str]:

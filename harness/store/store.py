@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
 import sqlalchemy as sa
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bench.core.bounds import describe_invalid
 from bench.core.frozen_model import FrozenModel
@@ -60,6 +60,9 @@ class SweepInfo(FrozenModel):
     environment: Environment
     sources: Sources | None = None
     """``None`` in old records."""
+    past_rates: dict[str, float] = Field(default={})
+    """By case key, what a trial gave in an earlier sweep on this machine, where :attr:`Suite.until` needs it
+    (:func:`harness.store.past_trials.read_past_rates`)."""
     title: Title | None = None
     note: Note | None = None
     tags: Tags = ()

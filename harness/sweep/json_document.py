@@ -13,6 +13,7 @@ from reports.analysis.axes import AxisComparison
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, FittedExchange
+from reports.analysis.decisions import Decisions
 from reports.analysis.findings import Findings
 from reports.analysis.operation_models import OperationModel
 from reports.analysis.predictions import CurvePrediction
@@ -60,6 +61,7 @@ def as_json(
         "forecasts": [_forecast_as_json(found) for found in findings.curve_predictions],
         "forecasts_reason": findings.unpredicted_reason,
         "prices": [{**one.model_dump(exclude={"case"}), "key": one.case.key} for one in findings.priced],
+        "decisions": _decisions_as_json(findings.decisions),
         "not_applicable": [{**_case_fields(skip.case), "reason": skip.reason} for skip in info.plan.not_applicable],
     }
     return versioned("sweep", fields)
@@ -115,6 +117,22 @@ def _forecast_as_json(found: CurvePrediction) -> dict[str, Any]:
         **found.model_dump(exclude={"case", "explained", "backtests"}, by_alias=True),
         "explained": [{**one.model_dump(), "error": one.error} for one in found.explained],
         "backtests": [{**one.model_dump(), "error": one.error, "held": one.held} for one in found.backtests],
+    }
+
+
+def _decisions_as_json(found: Decisions | None) -> dict[str, Any] | None:
+    """What a sweep decided that went on until it was; ``None`` of one with a fixed number of rounds."""
+    if found is None:
+        return None
+    return {
+        "margin": found.rule.margin,
+        "error": found.rule.error,
+        "trials": found.trials,
+        "max_trials": found.max_trials,
+        "max_repeats": found.rule.max_rounds,
+        "noise": found.noise,
+        "noise_source": found.noise_source,
+        "answers": [decision.model_dump() for decision in found.decisions],
     }
 
 

@@ -28,6 +28,7 @@ from harness.sites.base.running_trial import utc_now
 from harness.store.labels import NO_LABELS, SweepLabels
 from harness.store.location import store_label, store_path
 from harness.store.opening import check_store, open_store
+from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.artifacts import artifact_folder, default_page, held_folder
@@ -50,6 +51,7 @@ from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
 from harness.sweep.summary_outputs import NO_SUMMARIES, Content, SummaryPaths, contents
 from harness.sweep.turns import Turns, open_turns
+from harness.sweep.until_decided import decisions_of
 from reports.analysis import formatting
 from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
@@ -170,10 +172,13 @@ def run(
         duration = predict_by_store(plan, store_url)
         with held_folder(artifact_folder(store_url, name), name):
             store = open_store(store_url, create=True)
+            if info.suite.until:
+                keys = {case.key for case in plan.cases}
+                info = info.model_copy(update={"past_rates": read_past_rates(store, environment.machine, keys)})
             store.begin_sweep(info)
             if plan.cases:
                 trials = formatting.counted(len(plan.cases) * plan.repeats, "trial")
-                log.info("%s: %s", trials, planned.describe(duration))
+                log.info("%s: %s", f"at most {trials}" if info.suite.until else trials, planned.describe(duration))
             inputs = (info, store, site, planned.plugins, store_url, output, stderr_console, summaries, turns, builds)
             return _run_and_report(*inputs, expected_s=duration.seconds)
 
@@ -355,6 +360,7 @@ def _analyse(
     store.close()
     cells = report.sweep_cells(info, trials, plugins.backends, plugins.workloads)
     findings = analyse_cells(cells, predict_options, pricing_of(info.suite, prices))
+    findings = replace(findings, decisions=decisions_of(info, trials))
     return SweepResult(info, findings, output.target, overhead_of(trials), overheads_of(trials)), trials
 
 

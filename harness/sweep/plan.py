@@ -107,7 +107,8 @@ class PlannedSweep:
                 yield f"\n# {key}: {name}\n{content.rstrip()}"
         count, repeats = len(self.plan.cases), self.plan.repeats
         trials, skipped = counted(count * repeats, "trial"), len(self.plan.skips)
-        yield f"{counted(count, 'case')} × {counted(repeats, 'round')} = {trials}; {skipped} skipped"
+        most = " at most, fewer where questions are decided" if self.suite.until else ""
+        yield f"{counted(count, 'case')} × {counted(repeats, 'round')} = {trials}{most}; {skipped} skipped"
         if count:
             yield f"time: {self.describe(duration)}"
 
@@ -119,7 +120,8 @@ class PlannedSweep:
             if precision
             else ""
         )
-        return f"{duration.text()}, {duration.explanation()}{rounds}"
+        most = "at most " if self.suite.until and duration.seconds is not None else ""
+        return f"{most}{duration.text()}, {duration.explanation()}{rounds}"
 
 
 def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedSweep:
@@ -189,6 +191,12 @@ def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
         options.setdefault(scope, {}).update(axes)
     changes |= request.script.changes(changes, plugins.backends)
     suite = apply_flags(suite, changes, options)
+    if suite.until is None:
+        for flag, field_ in (("--margin", "margin"), ("--max-repeats", "max_repeats")):
+            if field_ in request.overrides:
+                raise UsageError(f"{flag}: it is about --until decided; add that, or leave it out")
+    elif suite.precision is not None:
+        raise UsageError("--until decided: a sweep goes on until it is decided or --precision is reached, not both")
     if request.script.given and WORKLOAD not in suite.workloads:
         raise UsageError(f"{request.script.given[0]}: it is about a program; name one with --script")
     return suite

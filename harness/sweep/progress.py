@@ -85,6 +85,11 @@ class TrialProgress:
         # The trials that have ended took less, and those that are left will.
         self.began += time_s
 
+    def may_follow(self, trials: int) -> None:
+        """How many trials may follow at most: fewer than were planned where some are not needed."""
+        self.total = self.done + trials
+        self.bar.update(self.task, total=self.total)
+
     def _begin(self, title: str) -> None:
         self.bar.update(self.task, description=printable(title))
 

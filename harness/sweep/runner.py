@@ -37,6 +37,7 @@ from harness.sweep.assessment import assess_trial
 from harness.sweep.building import MEASURED_LATER
 from harness.sweep.turns import Turns, with_conditions
 from harness.sweep.unstored import keep_unstored, store_kept
+from harness.sweep.until_decided import rounds_until_decided
 from reports.analysis.case_titles import case_title
 from reports.analysis.step_times import throughput_of
 
@@ -52,6 +53,10 @@ class Watcher(Protocol):
     def begins(self, case: Case, round_number: int) -> None: ...
 
     def ends(self, trial: Trial) -> None: ...
+
+    def may_follow(self, trials: int) -> None:
+        """How many trials may follow at most, where that changes."""
+        ...
 
 
 class Extension(Protocol):
@@ -141,13 +146,21 @@ def _run_rounds(
             if extension is not None and cases:
                 extension.round_ended(round_number)
 
-    run_planned()
+    def run_until_decided() -> None:
+        for following in rounds_until_decided(info, store, whole_rounds=site.submits_rounds):
+            watcher.may_follow(following.most)
+            run(following.number, following.cases)
+            if extension is not None and following.number == 0:
+                extension.round_ended(0)
+
+    run_rounds = run_planned if info.suite.until is None else run_until_decided
+    run_rounds()
     ended_s = running_time.seconds
     extended = None if extension is None else extension.extended()
     extending_s = running_time.seconds - ended_s
     if extended is not None:
         info = extended
-        run_planned()
+        run_rounds()
     if info.suite.precision is not None:
         for round_number, cases in _until_precise(
             info,

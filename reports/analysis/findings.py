@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.core.case import Case
 from reports.analysis import case_titles
 from reports.analysis.axes import (
     AxisComparison,
     compare_axes,
     find_axes,
     with_axis_values,
-    without_axes,
     without_setting,
 )
 from reports.analysis.bottleneck import Bottleneck, bottlenecks
+from reports.analysis.case_groups import group_numbers
 from reports.analysis.case_titles import within_workload
 from reports.analysis.cells import Cell
 from reports.analysis.communication_paths import CommunicationPath, communication_paths
 from reports.analysis.curve import Curve, fit_curve
+from reports.analysis.decisions import Decisions
 from reports.analysis.flags import NO_SCALING_CLAIM, claim_problem
 from reports.analysis.formatting import message_size, ranks
 from reports.analysis.operation_models import OperationModel, operation_models
@@ -33,8 +33,6 @@ MIN_CURVE_POINTS = 2
 MAX_PREDICTED = 200
 """A prediction by laws fits each of them to each part of a curve. Of a sweep with more curves the first ones are
 predicted, unless rank counts, a link or ranks per node are asked for."""
-MAX_CURVES = 8
-"""A figure of more curves can't be read: the values of axes then have figures of their own."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +102,12 @@ def group_cells(cells: Sequence[Cell]) -> tuple[CellGroup, ...]:
     Cells that differ along an axis (:mod:`reports.analysis.axes`) are one group, whose labels name the value of each,
     unless it had more than :data:`MAX_CURVES` curves: then each value is a group of its own.
     """
-    axes = find_axes([cell.case for cell in cells])
-    merged = _grouped(cells, lambda case: case_titles.group_key(without_axes(case, axes)))
     groups: list[CellGroup] = []
-    for group in merged:
-        if len({cell.case.curve for cell in group}) > MAX_CURVES:
-            groups += (CellGroup(tuple(part)) for part in _grouped(group, case_titles.group_key))
-            continue
-        own_axes = find_axes([cell.case for cell in group])
+    for numbers, is_merged in group_numbers([cell.case for cell in cells]):
+        group = [cells[number] for number in numbers]
+        own_axes = find_axes([cell.case for cell in group]) if is_merged else ()
         groups.append(CellGroup(tuple(with_axis_values(cell, own_axes) if own_axes else cell for cell in group)))
     return tuple(groups)
-
-
-def _grouped(cells: Iterable[Cell], key: Callable[[Case], tuple[str, ...]]) -> list[list[Cell]]:
-    groups: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(key(cell.case), []).append(cell)
-    return list(groups.values())
 
 
 def cells_by_curve(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
@@ -202,6 +189,8 @@ class Findings:
     axes: tuple[AxisComparison, ...] = ()
     pricing: Pricing = NO_PRICING
     priced: tuple[PricedCell, ...] = ()
+    decisions: Decisions | None = None
+    """Of a sweep that went on until its questions were decided."""
 
     @property
     def unpredicted_reason(self) -> str | None:

@@ -14,6 +14,7 @@ from reports.analysis.units import join_units
 from reports.formats.console import literal
 from reports.page import collectives_section, network_section, nodes_section, predictions, resources
 from reports.page.checkpoints import checkpoint_table
+from reports.page.decisions_section import decisions_table
 from reports.page.elements import Table
 from reports.page.programs import whole_runs_table
 
@@ -75,6 +76,7 @@ MAX_COLUMNS = 8
 def finding_tables(findings: Findings) -> list[Any]:
     """Rich renderables of the findings beside the cells; empty where there are none."""
     tables = (
+        decisions_table(findings.decisions, findings.cells),
         nodes_section.split_table(findings.placements.splits),
         nodes_section.packing_table(findings.placements.packings),
         network_section.compact_network_table(findings.networks),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reports.analysis import changes, formatting
 from reports.analysis.axes import Axis, AxisComparison, AxisPoint
-from reports.analysis.findings import MAX_CURVES
+from reports.analysis.case_groups import MAX_CURVES
 from reports.analysis.flags import claim_problem
 from reports.page.axis_values import value_figures
 from reports.page.elements import Figure, Section, Table

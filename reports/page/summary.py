@@ -12,6 +12,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, group_cells
 from reports.analysis.flags import remedy
 from reports.page import axes_section, nodes_section
+from reports.page.decisions_section import cost_text
 
 
 def loss_summary(cell: Cell) -> str:
@@ -35,7 +36,9 @@ def answer_sentences(findings: Findings) -> list[str]:
 
 def further_sentences(findings: Findings) -> list[str]:
     """A sentence for each workload whose GPUs wait for the host, each axis, and each curve over several nodes."""
+    decided = [cost_text(findings.decisions)] if findings.decisions is not None else []
     return [
+        *decided,
         *_launch_bound_sentences(findings.cells),
         *(axes_section.axis_sentence(comparison) for comparison in findings.axes),
         *nodes_section.node_answers(findings.placements),

@@ -17,6 +17,7 @@ from reports.page import (
     axes_section,
     collectives_section,
     comparison_section,
+    decisions_section,
     nccl_section,
     network_section,
     nodes_section,
@@ -77,6 +78,7 @@ def make_page(
     )
     further = further_section(named[sum(len(group.cells) for group in with_chapters) :])
     every_section = (
+        *decisions_section.sections(findings.decisions, cells),
         *comparison_section.sections(comparisons, styles_by_case),
         *(replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case)),
         *work_section.sections(work_axes(cells), styles_by_case),

@@ -1,0 +1,125 @@
+"""A sweep that goes on where its answers are open: which trials are next.
+
+That is a function of the plan and of the trials that are stored: a sweep which is resumed goes on as it would have
+without a break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from bench.core.case import Case
+from bench.core.records import Trial
+from harness.planning.plan import shuffle_cases
+from harness.store.store import Store, SweepInfo
+from reports.analysis.decisions import Decisions, Observed, Question, StoppingRule, decide, questions_of
+from reports.analysis.trial_measures import measure_trial
+
+
+class NextRound(NamedTuple):
+    """The cases that a round visits next."""
+
+    number: int
+    cases: list[Case]
+    """In their order."""
+    most: int
+    """How many trials may follow, these included."""
+
+
+def next_round(
+    observed: Sequence[Observed],
+    rule: StoppingRule,
+    seed: int,
+    questions: Sequence[Question],
+    later: Collection[str] = (),
+) -> NextRound | None:
+    """What runs next, or ``None``: no question is open, or no trial is left (pure).
+
+    The first round visits every case; the others those that would help to decide an open question. Whoever can asks
+    again after each trial: a round goes on while there are such cases that it has not visited.
+
+    Args:
+        observed: Every planned case, with the trials that have ended.
+        rule: When enough is known.
+        seed: Decides the order of each round, as in a sweep of a fixed number of rounds.
+        questions: Of the planned cases.
+        later: The keys of cases that are measured in rounds of their own, after the others.
+    """
+    if unvisited := {one.key for one in observed if one.last_round < 0}:
+        rest = len(observed) * (rule.max_rounds - 1)
+        return NextRound(0, _in_order(unvisited, observed, seed, 0), len(unvisited) + rest)
+    needed = set(decide(observed, rule, questions).needed)
+    for is_later in (False, True):
+        part = [one for one in observed if (one.key in later) == is_later]
+        newest = max((one.last_round for one in part), default=0)
+        for number in (newest, newest + 1):
+            wanted = {one.key for one in part if one.key in needed and one.last_round < number}
+            if wanted and number < rule.max_rounds:
+                return NextRound(
+                    number, _in_order(wanted, observed, seed, number), len(needed) * (rule.max_rounds - newest)
+                )
+    return None
+
+
+def _in_order(wanted: set[str], observed: Sequence[Observed], seed: int, number: int) -> list[Case]:
+    order = shuffle_cases(range(len(observed)), seed, number)
+    return [observed[place].case for place in order if observed[place].key in wanted]
+
+
+def rounds_until_decided(info: SweepInfo, store: Store, *, whole_rounds: bool) -> Iterator[NextRound]:
+    """Yield what runs next, until nothing is open; each time the trials of what was yielded are stored by then.
+
+    Args:
+        info: The sweep, with its plan.
+        store: Holds its trials.
+        whole_rounds: Whether the site runs the cases of a round together. Else a case is decided on after each trial.
+    """
+    rule, questions = _rule(info), questions_of(info.plan.cases)
+    observed = _observe(info, store.trials(info.id))
+    while (
+        following := next_round(list(observed.values()), rule, info.suite.seed, questions, info.plan.later)
+    ) is not None:
+        first = following.number == 0 or whole_rounds
+        chosen = following if first else following._replace(cases=following.cases[:1])
+        yield chosen
+        for case in chosen.cases:
+            key = case.key
+            # A record that can't be read is a trial that gave nothing.
+            trial = store.trial(info.id, key, chosen.number)
+            if trial is None:
+                observed[key] = observed[key]._replace(last_round=chosen.number)
+            else:
+                observed[key] = _with_trial(observed[key], trial)
+
+
+def decisions_of(info: SweepInfo, trials: Sequence[Trial]) -> Decisions | None:
+    """What the trials of a sweep decide; ``None`` of one with a fixed number of rounds."""
+    if info.suite.until is None:
+        return None
+    return decide(list(_observe(info, trials).values()), _rule(info))
+
+
+def _rule(info: SweepInfo) -> StoppingRule:
+    return StoppingRule(max_rounds=info.plan.repeats, margin=info.suite.margin, past=info.past_rates)
+
+
+def _observe(info: SweepInfo, trials: Iterable[Trial]) -> dict[str, Observed]:
+    observed = {case.key: Observed(case, case.key, {}) for case in info.plan.cases}
+    for trial in trials:
+        key = trial.case.key
+        if key in observed:
+            observed[key] = _with_trial(observed[key], trial)
+    return observed
+
+
+def _with_trial(seen: Observed, trial: Trial) -> Observed:
+    """With one more trial. A contaminated one gives no number, and is made up for in a further round."""
+    measures = measure_trial(trial)
+    other_work = trial.same_work is not None and trial.same_work.verdict == "different"
+    return seen._replace(
+        rates=seen.rates if measures is None else {**seen.rates, trial.round: measures.throughput},
+        last_round=max(seen.last_round, trial.round),
+        trials=seen.trials + 1,
+        is_settled=seen.is_settled or other_work or trial.outcome in ("failed", "timeout"),
+    )

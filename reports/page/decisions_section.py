@@ -1,0 +1,129 @@
+"""What a sweep decided, which went on until its questions were decided (:mod:`reports.analysis.decisions`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reports.analysis import formatting
+from reports.analysis.cells import Cell
+from reports.analysis.decisions import Decision, Decisions, Rival
+from reports.analysis.findings import group_cells
+from reports.analysis.group_titles import short_titles
+from reports.analysis.scaling_reach import EFFICIENCY_BAR
+from reports.analysis.sequential import ASSUMED_NOISE
+from reports.analysis.titles import enumerate_names
+from reports.page.elements import Section, Table
+
+TITLE = "What was decided"
+HEADER = ("workload", "question", "answer", "others, of its throughput", "trials")
+
+
+def sections(decisions: Decisions | None, cells: Sequence[Cell]) -> tuple[Section, ...]:
+    """One section; none of a sweep with a fixed number of rounds."""
+    if decisions is None:
+        return ()
+    return (Section(TITLE, f"{cost_text(decisions)} {_terms(decisions)}", tables=(decisions_table(decisions, cells),)),)
+
+
+def cost_text(decisions: Decisions) -> str:
+    """``18 of 25 questions were decided by 34 of at most 72 trials.``"""
+    decided = sum(decision.state == "decided" for decision in decisions.decisions)
+    asked = formatting.counted(len(decisions.decisions), "question")
+    return f"{decided} of {asked} were decided by {decisions.trials} of at most {decisions.max_trials} trials."
+
+
+def _terms(decisions: Decisions) -> str:
+    rule = decisions.rule
+    noise = (
+        f"Trials of a cell scatter by {formatting.share(decisions.noise, 1)}, pooled ({decisions.noise_source})"
+        if decisions.noise is not None
+        else f"How much trials scatter is not known yet, and was taken to be {formatting.share(ASSUMED_NOISE)}"
+    )
+    return (
+        f"Each answer is wrong with a probability of {formatting.share(rule.error)} at most; what differs by less than "
+        f"{formatting.share(rule.margin)} is equivalent. {noise}. The intervals here allow for a look after each "
+        "round; those elsewhere on this page are of the trials of each cell alone, as if their number had been fixed."
+    )
+
+
+def decisions_table(decisions: Decisions | None, cells: Sequence[Cell]) -> Table:
+    """A row for each question, those of a workload together."""
+    rows: list[tuple[str, ...]] = []
+    if decisions is not None:
+        groups = group_cells(cells)
+        names = {cell.case.key: cell for group in groups for cell in group.cells}
+        workloads = {
+            cell.case.key: title
+            for title, group in zip(short_titles(groups), groups, strict=True)
+            for cell in group.cells
+        }
+        rows = [
+            (
+                workloads[decision.cells[-1]],
+                _question(decision, names),
+                _answer(decision, names),
+                _beside(decision, names),
+                _trials(decision, names),
+            )
+            for decision in decisions.decisions
+            if all(key in names for key in decision.cells)
+        ]
+    return Table(TITLE, HEADER, tuple(rows))
+
+
+def _question(decision: Decision, cells: Mapping[str, Cell]) -> str:
+    backend = cells[decision.cells[-1]].labels.backend
+    if decision.kind == "fastest":
+        return f"the fastest at {formatting.ranks(decision.ranks or 0)}"
+    if decision.kind == "peak":
+        return f"the peak of {backend}"
+    return f"{backend} at {formatting.ranks(decision.ranks or 0)}: efficiency ≥ {formatting.share(EFFICIENCY_BAR)}"
+
+
+def _name(decision: Decision, key: str, cells: Mapping[str, Cell]) -> str:
+    labels = cells[key].labels
+    return labels.ranks if decision.kind == "peak" else labels.backend
+
+
+def _answer(decision: Decision, cells: Mapping[str, Cell]) -> str:
+    if decision.answer is None:
+        return f"– ({decision.reason or 'no trial gave a number'})"
+    if decision.kind == "efficiency":
+        text = _efficiency(decision)
+    else:
+        equal = [rival.key for rival in decision.rivals if rival.word == "equivalent"]
+        text = enumerate_names([_name(decision, key, cells) for key in (decision.answer, *equal)])
+        text = f"equivalent: {text}" if equal else text
+    if decision.state == "decided":
+        return text
+    needed = f": about {decision.rounds_needed:,} trials each would decide it" if decision.rounds_needed else ""
+    return f"open{needed}; most likely {text}"
+
+
+def _efficiency(decision: Decision) -> str:
+    (rival,) = decision.rivals
+    side = "at the bar" if rival.word == "equivalent" else "yes" if decision.answer == "above" else "no"
+    if rival.ratio is None or rival.low is None or rival.high is None:
+        return side
+    value, low, high = (EFFICIENCY_BAR * part for part in (rival.ratio, rival.low, rival.high))
+    return f"{side}, {formatting.share_with_interval(value, low, high)}"
+
+
+def _beside(decision: Decision, cells: Mapping[str, Cell]) -> str:
+    """``dask: 60 % (56–64 %)`` of the answer's throughput, the closest first."""
+    if decision.kind == "efficiency":
+        return ""
+    rivals = sorted(decision.rivals, key=lambda rival: -(rival.ratio or 0.0))
+    return "; ".join(f"{_name(decision, rival.key, cells)}: {_share(rival)}" for rival in rivals)
+
+
+def _share(rival: Rival) -> str:
+    if rival.ratio is None or rival.low is None or rival.high is None:
+        return "not compared"
+    return formatting.share_with_interval(rival.ratio, rival.low, rival.high)
+
+
+def _trials(decision: Decision, cells: Mapping[str, Cell]) -> str:
+    """The fewest and the most trials with a number among its cells."""
+    counts = sorted({cells[key].trials for key in decision.cells})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"

@@ -1,0 +1,167 @@
+"""Sweeps that go on where their answers are open."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from bench.backends.ddp import BACKEND
+from harness.planning.environment import read_environment
+from harness.planning.plan import Plan
+from harness.planning.suite import Suite
+from harness.sites.base.contract import Job, Site, TrialResult
+from harness.store.opening import open_store
+from harness.store.past_trials import read_past_rates
+from harness.store.store import Store, SweepInfo
+from harness.sweep.runner import run_sweep
+from harness.sweep.until_decided import decisions_of
+from tests.support.builders import make_case, make_record
+from tests.support.stores import FIRST_NIGHT
+
+CASES = tuple(
+    make_case(ranks=ranks, workload_options=options, site="model")
+    for options in ({}, {"model": "transformer"})
+    for ranks in (1, 2, 3, 4, 6, 8)
+)
+SPEED = {case.key: 0.1 / case.ranks**0.3 for case in CASES}
+"""Seconds of a step: efficiencies are 62 % and less, and the most ranks are the fastest."""
+
+
+class ModelJob(Job):
+    def __init__(self, request, step_s, outcome):
+        self.request, self.step_s, self.outcome = request, step_s, outcome
+
+    def wait(self, timeout_s):
+        if self.outcome != "ok":
+            return TrialResult(self.outcome, "it fell over", (), (), ())
+        ranks = self.request.case.ranks
+        records = tuple(make_record(rank, ranks, (self.step_s, self.step_s)) for rank in range(ranks))
+        return TrialResult("ok", None, records, (), ())
+
+    def cancel(self):
+        pass
+
+
+class ModelSite(Site):
+    """A site whose trials take a known time, with noise that the case and the number of its trial decide."""
+
+    name, summary = "model", ""
+
+    def __init__(self, noise=0.01, failing=(), submits_rounds=False):
+        super().__init__()
+        self.noise, self.failing, self._whole = noise, failing, submits_rounds
+        self.started = []
+
+    @property
+    def submits_rounds(self):
+        return self._whole
+
+    def render(self, case, roles):
+        return {}
+
+    def start(self, request):
+        key = request.case.key
+        number = sum(other == key for other, _ in self.started)
+        self.started.append((key, number))
+        noise = random.Random(f"{key} {number}").gauss(0, self.noise)
+        outcome = "failed" if key in self.failing else "ok"
+        return ModelJob(request, SPEED[key] * math.exp(noise), outcome)
+
+
+class Watching:
+    """Interrupts the sweep after a number of trials."""
+
+    def __init__(self, interrupt_after=None):
+        self.left, self.totals, self.done = interrupt_after, [], 0
+
+    def begins(self, case, round_number):
+        pass
+
+    def ends(self, trial):
+        self.done += 1
+        if self.done == self.left:
+            raise KeyboardInterrupt
+
+    def may_follow(self, trials):
+        self.totals.append(self.done + trials)
+
+
+def new_sweep(store: Store, name: str = "s1", rounds: int = 5, **suite) -> SweepInfo:
+    info = SweepInfo(
+        id=name,
+        started_at=FIRST_NIGHT,
+        command="python -m harness sweep",
+        suite=Suite(until="decided", repeats=rounds, **suite),
+        plan=Plan(cases=CASES, skips=(), not_applicable=(), repeats=rounds),
+        environment=read_environment(),
+    )
+    store.begin_sweep(info)
+    return info
+
+
+def run(info, store, folder, site=None, watching=None) -> set[tuple[str, int]]:
+    run_sweep(info, store, site or ModelSite(), {"ddp": BACKEND}, folder, watching or Watching())
+    return store.done(info.id)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(str(tmp_path / "r.sqlite"), create=True)
+    yield store
+    store.close()
+
+
+def test_what_is_settled_gets_no_more_trials_and_what_is_open_does(store, tmp_path):
+    watching, info = Watching(), new_sweep(store)
+    done = run(info, store, tmp_path, watching=watching)
+    assert {key for key, number in done if number == 0} == {case.key for case in CASES}, "every case runs once"
+    assert len(done) < len(CASES) * 5
+    found = decisions_of(info, store.trials(info.id))
+    assert (found.trials, found.max_trials) == (len(done), len(CASES) * 5)
+    assert found.needed == ()
+    decided = [decision for decision in found.decisions if decision.state == "decided"]
+    assert {decision.answer for decision in decided if decision.kind == "efficiency"} == {"below"}
+    assert watching.totals[0] == len(CASES) * 5
+    assert watching.totals[-1] >= len(done)
+    assert store.sweep(info.id).finished_at is not None
+
+
+@pytest.mark.parametrize("trials", [1, 13, 17])
+def test_a_sweep_that_was_interrupted_goes_on_with_the_same_trials(store, tmp_path, trials):
+    whole = run(new_sweep(store, "whole"), store, tmp_path, ModelSite(noise=0.05))
+    info, site = new_sweep(store, "cut"), ModelSite(noise=0.05)
+    with pytest.raises(KeyboardInterrupt):
+        run(info, store, tmp_path, site, Watching(trials))
+    assert len(store.done(info.id)) == trials
+    assert run(info, store, tmp_path, site) == whole
+
+
+def test_a_site_that_takes_whole_rounds_is_given_them(store, tmp_path):
+    site = ModelSite(submits_rounds=True)
+    done = run(new_sweep(store), store, tmp_path, site)
+    assert len(site.started) == len(done) < len(CASES) * 5
+
+
+def test_a_case_that_fails_is_not_repeated(store, tmp_path):
+    failing = CASES[3].key
+    done = run(new_sweep(store), store, tmp_path, ModelSite(failing=[failing]))
+    assert [number for key, number in done if key == failing] == [0]
+
+
+def test_no_case_has_more_trials_than_the_cap(store, tmp_path):
+    done = run(new_sweep(store, rounds=2, margin=0.001), store, tmp_path, ModelSite(noise=0.2))
+    assert max(number for _, number in done) <= 1
+
+
+def test_an_earlier_sweep_tells_the_noise_of_trials(store, tmp_path):
+    first = new_sweep(store, "first")
+    without = run(first, store, tmp_path)
+    machine = first.environment.machine
+    keys = {case.key for case in CASES}
+    past = read_past_rates(store, machine, keys)
+    assert past.keys() == keys
+    assert read_past_rates(store, "another machine", keys) == {}
+    second = new_sweep(store, "second").model_copy(update={"past_rates": past})
+    assert len(run(second, store, tmp_path)) <= len(without)

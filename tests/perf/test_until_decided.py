@@ -1,0 +1,148 @@
+"""What ``--until decided`` costs beside a fixed number of rounds, how often it is wrong, and rules that were not chosen.
+
+Sweeps are simulated: the 24 cells of the quick suite, over made-up distributions of trials and over those of recorded
+sweeps (``RECORDED_STORES``: files of stores, by ``:``). "Fixed" is a sweep of as many rounds as the cap, whose
+questions are answered by Welch's 95 % intervals of each pair, as the first screen does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from harness.store.opening import open_store
+from reports.analysis import sequential
+from reports.analysis.decisions import StoppingRule, questions_of
+from tests.support.trial_distributions import (
+    DISTRIBUTIONS,
+    Noise,
+    SimulatedSweep,
+    Truth,
+    fixed,
+    is_wrong,
+    made_up,
+    quick_cases,
+    recorded,
+    simulate,
+    usual_truth,
+    worst_truth,
+)
+
+SWEEPS = int(os.environ.get("SIMULATED_SWEEPS", "40"))
+CASES = quick_cases()
+BY_KEY = {case.key: case for case in CASES}
+QUESTIONS = questions_of(CASES)
+QUIET, NOISY = 0.02, 0.15
+QUIET_ROUNDS, NOISY_ROUNDS = 3, 10
+MARGIN = StoppingRule(max_rounds=1).margin
+MakeNoise = Callable[[random.Random], Noise]
+
+
+class Tally(NamedTuple):
+    """Sums over sweeps."""
+
+    trials: int = 0
+    decided: int = 0
+    wrong: int = 0
+    wrong_sweeps: int = 0
+
+    def plus(self, sweep: SimulatedSweep, truth: Truth) -> Tally:
+        decisions = sweep.decisions.decisions
+        wrong = sum(is_wrong(decision, BY_KEY, truth, MARGIN) for decision in decisions)
+        return Tally(
+            self.trials + sweep.trials,
+            self.decided + sum(decision.state == "decided" for decision in decisions),
+            self.wrong + wrong,
+            self.wrong_sweeps + (wrong > 0),
+        )
+
+
+def compare(name: str, rounds: int, make_noise: MakeNoise, tell, *, worst=False, past=False, sweeps=SWEEPS) -> None:
+    """Simulate sweeps of both kinds over the same truths, and tell what they cost and answered."""
+    random_ = random.Random(f"{name} {rounds} {worst} {past}")
+    ours, fixed_rounds = Tally(), Tally()
+    for seed in range(sweeps):
+        truth = worst_truth(CASES, MARGIN) if worst else usual_truth(CASES, random_)
+        earlier = make_noise(random_)
+        known = {key: math.exp(log + earlier(key, 0, 0.0)) for key, log in truth.items()} if past else {}
+        rule = StoppingRule(max_rounds=rounds, past=known)
+        ours = ours.plus(simulate(CASES, QUESTIONS, truth, make_noise(random_), rule, seed), truth)
+        fixed_rounds = fixed_rounds.plus(fixed(CASES, QUESTIONS, truth, make_noise(random_), rule), truth)
+    asked = sweeps * len(QUESTIONS)
+    tell(
+        f"{name}, {rounds} rounds{', an earlier sweep' if past else ''}: {ours.trials / fixed_rounds.trials:.2f} of the "
+        f"trials; decided {ours.decided / asked:.2f} (fixed {fixed_rounds.decided / asked:.2f}); wrong answers "
+        f"{100 * ours.wrong / asked:.1f} % of questions ({100 * fixed_rounds.wrong / asked:.1f} %), in "
+        f"{100 * ours.wrong_sweeps / sweeps:.0f} % of sweeps ({100 * fixed_rounds.wrong_sweeps / sweeps:.0f} %)"
+    )
+    assert ours.wrong <= 0.05 * asked + 2 * math.sqrt(0.05 * asked)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_usual_answers(name, tell):
+    for past in (False, True):
+        compare(name, QUIET_ROUNDS, lambda random_: made_up(name, QUIET, random_), tell, past=past)
+        compare(name, NOISY_ROUNDS, lambda random_: made_up(name, NOISY, random_), tell, past=past, sweeps=SWEEPS // 2)
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_answers_that_are_just_beyond_the_margin(name, tell):
+    for rounds in (QUIET_ROUNDS, NOISY_ROUNDS):
+        compare(f"worst, {name}", rounds, lambda random_: made_up(name, QUIET, random_), tell, worst=True)
+
+
+def test_recorded_distributions(tell):
+    for path in filter(None, os.environ.get("RECORDED_STORES", "").split(":")):
+        rates = newest_rates(Path(path))
+        for rounds in (QUIET_ROUNDS, NOISY_ROUNDS):
+            for past in (False, True):
+                compare(path, rounds, lambda random_: recorded(rates, random_), tell, past=past, sweeps=SWEEPS // 2)
+
+
+def newest_rates(path: Path) -> Mapping[str, Mapping[int, float]]:
+    """By case key and round, the throughputs of the sweep with the most trials."""
+    store = open_store(str(path), create=False)
+    try:
+        found: dict[str, dict[str, dict[int, float]]] = {}
+        for sweep, key, number, name, value in store.ledger.measures(store.sweep_ids()):
+            if name == "rate":
+                found.setdefault(sweep, {}).setdefault(key, {})[number] = value
+        return max(found.values(), key=lambda by_key: sum(map(len, by_key.values())))
+    finally:
+        store.close()
+
+
+POCOCK = {3: 0.0221, 10: 0.0106}
+"""The two-sided level of each look that gives 5 % in all, by the number of looks."""
+RULES: Mapping[str, Callable[[float, int, int], float]] = {
+    "union bound": sequential.look_level,
+    "Pocock": lambda error, comparisons, looks: min(error / 2, error / comparisons) / 0.05 * POCOCK[looks],
+    "Robbins' mixture": lambda error, comparisons, looks: mixture_level(min(error / 2, error / comparisons)),
+}
+
+
+def mixture_level(error: float) -> float:
+    """The one-sided level of the first look of a normal mixture, which is widest there relative to later ones."""
+    quantile = math.sqrt(2 * math.log(math.sqrt(2) / (2 * error)) * 2)
+    return 0.5 * math.erfc(quantile / math.sqrt(2))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_other_rules(rule, tell, monkeypatch):
+    monkeypatch.setattr("reports.analysis.decisions.look_level", RULES[rule])
+    for rounds, sigma in ((QUIET_ROUNDS, QUIET), (NOISY_ROUNDS, NOISY)):
+        compare(rule, rounds, lambda random_: made_up("normal", sigma, random_), tell, sweeps=SWEEPS // 2)
+        compare(
+            f"worst, {rule}",
+            rounds,
+            lambda random_: made_up("unequal cells", QUIET, random_),
+            tell,
+            worst=True,
+            sweeps=SWEEPS // 2,
+        )
