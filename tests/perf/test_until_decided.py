@@ -1,4 +1,4 @@
-"""What ``--until decided`` costs beside a fixed number of rounds, how often it is wrong, and rules that were not chosen.
+"""What ``--until decided`` costs beside a fixed number of rounds, how often it is wrong, and other rules.
 
 Sweeps are simulated: the 24 cells of the quick suite, over made-up distributions of trials and over those of recorded
 sweeps (``RECORDED_STORES``: files of stores, by ``:``). "Fixed" is a sweep of as many rounds as the cap, whose
@@ -11,6 +11,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +77,8 @@ def compare(name: str, rounds: int, make_noise: MakeNoise, tell, *, worst=False,
         fixed_rounds = fixed_rounds.plus(fixed(CASES, QUESTIONS, truth, make_noise(random_), rule), truth)
     asked = sweeps * len(QUESTIONS)
     tell(
-        f"{name}, {rounds} rounds{', an earlier sweep' if past else ''}: {ours.trials / fixed_rounds.trials:.2f} of the "
-        f"trials; decided {ours.decided / asked:.2f} (fixed {fixed_rounds.decided / asked:.2f}); wrong answers "
+        f"{name}, {rounds} rounds{', an earlier sweep' if past else ''}: {ours.trials / fixed_rounds.trials:.2f} of "
+        f"the trials; decided {ours.decided / asked:.2f} (fixed {fixed_rounds.decided / asked:.2f}); wrong answers "
         f"{100 * ours.wrong / asked:.1f} % of questions ({100 * fixed_rounds.wrong / asked:.1f} %), in "
         f"{100 * ours.wrong_sweeps / sweeps:.0f} % of sweeps ({100 * fixed_rounds.wrong_sweeps / sweeps:.0f} %)"
     )
@@ -87,14 +88,14 @@ def compare(name: str, rounds: int, make_noise: MakeNoise, tell, *, worst=False,
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_usual_answers(name, tell):
     for past in (False, True):
-        compare(name, QUIET_ROUNDS, lambda random_: made_up(name, QUIET, random_), tell, past=past)
-        compare(name, NOISY_ROUNDS, lambda random_: made_up(name, NOISY, random_), tell, past=past, sweeps=SWEEPS // 2)
+        compare(name, QUIET_ROUNDS, partial(made_up, name, QUIET), tell, past=past)
+        compare(name, NOISY_ROUNDS, partial(made_up, name, NOISY), tell, past=past, sweeps=SWEEPS // 2)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_answers_that_are_just_beyond_the_margin(name, tell):
     for rounds in (QUIET_ROUNDS, NOISY_ROUNDS):
-        compare(f"worst, {name}", rounds, lambda random_: made_up(name, QUIET, random_), tell, worst=True)
+        compare(f"worst, {name}", rounds, partial(made_up, name, QUIET), tell, worst=True)
 
 
 def test_recorded_distributions(tell):
@@ -102,7 +103,7 @@ def test_recorded_distributions(tell):
         rates = newest_rates(Path(path))
         for rounds in (QUIET_ROUNDS, NOISY_ROUNDS):
             for past in (False, True):
-                compare(path, rounds, lambda random_: recorded(rates, random_), tell, past=past, sweeps=SWEEPS // 2)
+                compare(path, rounds, partial(recorded, rates), tell, past=past, sweeps=SWEEPS // 2)
 
 
 def newest_rates(path: Path) -> Mapping[str, Mapping[int, float]]:
@@ -137,11 +138,11 @@ def mixture_level(error: float) -> float:
 def test_other_rules(rule, tell, monkeypatch):
     monkeypatch.setattr("reports.analysis.decisions.look_level", RULES[rule])
     for rounds, sigma in ((QUIET_ROUNDS, QUIET), (NOISY_ROUNDS, NOISY)):
-        compare(rule, rounds, lambda random_: made_up("normal", sigma, random_), tell, sweeps=SWEEPS // 2)
+        compare(rule, rounds, partial(made_up, "normal", sigma), tell, sweeps=SWEEPS // 2)
         compare(
             f"worst, {rule}",
             rounds,
-            lambda random_: made_up("unequal cells", QUIET, random_),
+            partial(made_up, "unequal cells", QUIET),
             tell,
             worst=True,
             sweeps=SWEEPS // 2,
