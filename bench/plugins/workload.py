@@ -200,6 +200,9 @@ class Workload(ABC):
     """The devices that it can compute on. A sweep on another device runs it on the CPU."""
     uses_batch: bool = True
     """Whether the batch size matters to it; else a strong-scaling batch need not divide among the ranks."""
+    keeps_results: bool = False
+    """What its reference gives is a function of the case, its data and this project's code alone: results of the
+    verified steps are then kept for later trials (:mod:`bench.rank.kept_results`)."""
     tolerance: float | None = None
     """The allowed deviation, instead of the backend's, where the result is not a trained model."""
 

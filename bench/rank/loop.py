@@ -86,7 +86,9 @@ def measure(case: Case, backend: Backend, workload: Workload, session: Session, 
     unit, amount_per_step = counted_work(work)
     faults.delay_from_start(case.fault, session.rank, work)
     first_s = time.monotonic()
-    proof = verify_prefix(case, backend, workload, session, work, progress) if case.verify_steps else None
+    proof = None
+    if case.verify_steps:
+        proof = verify_prefix(case, backend, workload, session, work, progress, context.variables or {})
     results = StepResults(work)
     plain_step = results.keep_after(work.step)
     pause_s = random_pause.pause(case, session)

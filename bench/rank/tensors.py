@@ -56,11 +56,16 @@ def _size(tensor: Any, other: Any = None) -> float:
     return math.sqrt(total)
 
 
-def sample_count(batch: Any) -> int:
-    """The length of the first dimension of the tensors of a batch, which may be a tree of them."""
+def tree_tensors(batch: Any) -> list[Any]:
+    """The tensors of a batch, which may be a tree of them."""
     from torch.utils._pytree import tree_leaves
 
-    return next(len(leaf) for leaf in tree_leaves(batch) if hasattr(leaf, "shape"))
+    return [leaf for leaf in tree_leaves(batch) if hasattr(leaf, "shape")]
+
+
+def sample_count(batch: Any) -> int:
+    """The length of the first dimension of the tensors of a batch, which may be a tree of them."""
+    return len(tree_tensors(batch)[0])
 
 
 def take_rows(batch: Any, rows: slice) -> Any:

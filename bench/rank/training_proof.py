@@ -38,53 +38,24 @@ Dropout draws other numbers in each process. A model that is random in training 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.core.same_work import Reference, Tolerance, WorkProof
+from bench.core.same_work import Tolerance, WorkProof
 from bench.plugins.workload import TrainingWork
-from bench.rank.reference import (
-    Gradient,
-    Rounding,
-    adjust_gradient,
-    mean_gradient,
-    measure_rounding,
-    repeated_losses,
-    to_dense,
-)
-from bench.rank.tensors import add, digest_tensors, distance, norm
-
-MAX_DEVIATION = 1e9
-"""Stands for an infinite deviation, which JSON has not."""
-RANDOM_LOSS_SHARE = 1e-5
-"""Two losses of the same batch that differ by more, relative to them, are of a random model."""
-
-
-class Deviation(NamedTuple):
-    """How far a quantity is from its reference, and how far it may be, both relative to its size."""
-
-    value: float
-    tolerance: float
-
-
-def relative_deviation(difference: float, size: float, relative: float, absolute: float) -> Deviation:
-    """The deviation of a quantity of which ``relative``·size + ``absolute`` is tolerated (pure).
-
-    Args:
-        difference: From its reference.
-        size: Of the quantity.
-        relative: The tolerance relative to the size.
-        absolute: The tolerance beside it.
-    """
-    if size > 0 and math.isfinite(difference):
-        return Deviation(min(difference / size, MAX_DEVIATION), relative + absolute / size)
-    return Deviation(0.0 if difference <= absolute else MAX_DEVIATION, relative)
+from bench.rank.comparison import Comparison
+from bench.rank.kept_results import KeptResults
+from bench.rank.reference import to_dense
+from bench.rank.tensors import digest_tensors
 
 
 def prove_training(
-    work: TrainingWork, make_reference: Callable[[], TrainingWork] | None, steps: int, tolerance: Tolerance
+    work: TrainingWork,
+    make_reference: Callable[[], TrainingWork] | None,
+    steps: int,
+    tolerance: Tolerance,
+    results: KeptResults | None = None,
 ) -> WorkProof:
     """Take the verified steps. Called on every rank.
 
@@ -93,16 +64,17 @@ def prove_training(
         make_reference: Builds it for a single process; ``None`` on all ranks but the first.
         steps: The number of steps, at least 1.
         tolerance: Of the exchange.
+        results: What is kept of earlier trials, on the first rank; ``None``: nothing.
     """
     start_digest = digest_tensors([*work.snapshot(), *work.model.buffers()])
-    comparison = _Comparison(make_reference(), work, tolerance) if make_reference else None
+    comparison = Comparison(make_reference(), work, tolerance, results or KeptResults()) if make_reference else None
     samples, losses = [], []
     with _captured_gradients(work, keep=comparison is not None) as captured, _deterministic(work, comparison):
         _follow(work, comparison)
         for _ in range(steps):
             loss_scale = work.loss_scale
             if comparison:
-                comparison.expect_step(loss_scale)
+                comparison.begin_step(loss_scale)
             work.step()
             skipped = work.loss_scale < loss_scale
             gradients, withheld = captured.take(), _mean_withheld(work)
@@ -111,6 +83,8 @@ def prove_training(
             if comparison:
                 comparison.compare_gradients(gradients, withheld, skipped=skipped)
             _follow(work, comparison)
+    if comparison:
+        comparison.results.save()
     return WorkProof(
         samples=tuple(samples),
         losses=tuple(losses),
@@ -118,137 +92,6 @@ def prove_training(
         tolerance=tolerance,
         start_digest=start_digest,
         reference=comparison.result() if comparison else None,
-    )
-
-
-class _Comparison:
-    """The reference on rank 0, and how far the ranks are from it."""
-
-    def __init__(self, reference: TrainingWork, work: TrainingWork, tolerance: Tolerance) -> None:
-        self.reference, self.world, self.tolerance = reference, work.session.world, tolerance
-        self.rounds_elsewhere = work.rounds_elsewhere
-        self.elsewhere: list[float] = []
-        self.loss_elsewhere = 0.0
-        self.start_digest = digest_tensors([*reference.snapshot(), *reference.model.buffers()])
-        names, self.parameters = zip(*reference.model.named_parameters(), strict=True)
-        # A session may have wrapped the model, as DDP does.
-        self.names = [name.removeprefix("module.") for name in names]
-        self.batch = reference.fetch()
-        self.samples: list[tuple[int, ...]] = []
-        self.losses: list[float] = []
-        self.expected = Gradient([], [], 0.0)
-        self.withheld: Sequence[Any] = [None] * len(self.parameters)
-        self.before_update: list[Any] = []
-        self.rounding: Rounding | None = None
-        self.worst, self.quantity = Deviation(0.0, tolerance.value), ""
-        self.evaluation_mode = False
-        self.random: str | None = None
-        self.overflows, self.loss_scale = 0, 1.0
-
-    def describe_randomness(self) -> str | None:
-        """How far two passes over the same samples from the same state differ; ``None`` where they are alike."""
-        first, second = repeated_losses(self.reference, self.batch, self.world)
-        if abs(first - second) <= RANDOM_LOSS_SHARE * max(abs(first), abs(second)):
-            return None
-        return f"two passes over a batch from the same parameters gave the losses {first:.6g} and {second:.6g}"
-
-    def expect_step(self, loss_scale: float) -> None:
-        """Compute the reference's gradient of the next step, at the parameters that it has."""
-        self.loss_scale = loss_scale
-        if self.samples:
-            self.batch = self.reference.fetch()
-        self.samples.append(self.reference.last_samples())
-        self.expected = mean_gradient(self.reference, self.batch, self.world, loss_scale)
-        self.losses.append(self.expected.loss)
-        self.elsewhere = self._roundings_of_the_type()
-        if self.rounding is None and self.random is None and _is_finite(self.expected):
-            self.rounding = measure_rounding(self.reference, self.batch, self.world, loss_scale)
-
-    def _roundings_of_the_type(self) -> list[float]:
-        """By how much each expected gradient is another one in float32, where the ranks may leave out roundings."""
-        in_float32 = self.reference.in_float32() if self.rounds_elsewhere else None
-        if in_float32 is None:
-            return [0.0] * len(self.parameters)
-        with in_float32:
-            exact = mean_gradient(self.reference, self.batch, self.world)
-        size = max(abs(self.expected.loss), 1e-30)
-        self.loss_elsewhere = max(self.loss_elsewhere, abs(exact.loss - self.expected.loss) / size)
-        return [distance(*pair) for pair in zip(exact.tensors, self.expected.tensors, strict=True)]
-
-    def compare_gradients(self, gradients: Sequence[Any], withheld: Sequence[Any], *, skipped: bool) -> None:
-        """Compare the ranks' gradients with the reference's, and update the reference by them.
-
-        Args:
-            gradients: As they reached the optimizer.
-            withheld: What the exchange has kept back until now, the mean over the ranks.
-            skipped: The ranks updated nothing, since a scaled gradient overflowed.
-        """
-        self.before_update = [parameter.detach().clone() for parameter in self.parameters]
-        if skipped and not _is_finite(self.expected):
-            self.overflows += 1
-            return
-        parts = zip(self.expected.tensors, self.withheld, withheld, strict=True)
-        # What is kept back is of gradients that are scaled.
-        share = 1 / self.loss_scale
-        sent = [add(add(tensor, before, share), after, -share) for tensor, before, after in parts]
-        self.withheld = withheld
-        expected = adjust_gradient(self.reference, self.expected._replace(tensors=sent))
-        rounding = self.rounding.by_parameter if self.rounding else [0.0] * len(self.parameters)
-        adjusted = sum(expected.sizes) / sum(self.expected.sizes) if any(self.expected.sizes) else 1.0
-        for number, actual in enumerate(gradients):
-            parameter = self.parameters[number]
-            rounded = rounding[number] + adjusted * self.elsewhere[number]
-            absolute = self.tolerance.absolute * math.sqrt(parameter.numel()) + 2 * rounded
-            difference = distance(actual, expected.tensors[number])
-            self._note(f"gradient of {self.names[number]}", difference, expected.sizes[number], absolute)
-            parameter.grad = None if actual is None else actual.to(parameter.dtype)
-        self.reference.update()
-
-    def follow_parameter(self, number: int, actual: Any) -> None:
-        """Take over a parameter of the ranks; after a step it is compared first."""
-        import torch
-
-        expected = self.parameters[number].detach()
-        if self.before_update:
-            spacing = torch.finfo(expected.dtype).eps * norm([expected])
-            moved = distance(expected, self.before_update[number])
-            self._note(f"update of {self.names[number]}", distance(actual, expected), moved, spacing)
-        expected.copy_(actual)
-
-    def _note(self, quantity: str, difference: float, size: float, absolute: float) -> None:
-        found = relative_deviation(difference, size, self.tolerance.value, absolute)
-        if not self.quantity or found.value / found.tolerance > self.worst.value / self.worst.tolerance:
-            self.worst, self.quantity = found, f"{quantity} in step {len(self.samples) - 1}"
-
-    def result(self) -> Reference:
-        rounding = self.rounding
-        return Reference(
-            samples=tuple(self.samples),
-            losses=tuple(self.losses),
-            deviation=self.worst.value,
-            quantity=self.quantity,
-            tolerance=self.worst.tolerance,
-            loss_tolerance=self.tolerance.value
-            + 2 * (self.loss_elsewhere + (rounding.loss_share if rounding else 0.0)),
-            rounding=rounding.share if rounding else None,
-            arithmetic=rounding.arithmetic if rounding else None,
-            start_digest=self.start_digest,
-            evaluation_mode=self.evaluation_mode,
-            random=self.random,
-            overflows=self.overflows,
-            coupled=_explain_coupling(rounding) if rounding and not rounding.share <= rounding.bound else None,
-        )
-
-
-def _is_finite(gradient: Gradient) -> bool:
-    return all(tensor is None or bool(tensor.isfinite().all()) for tensor in gradient.tensors)
-
-
-def _explain_coupling(rounding: Rounding) -> str:
-    return (
-        f"in a single process the gradient of a batch deviates by {rounding.share:.2g} from the mean of its halves', "
-        f"more than {rounding.arithmetic} rounds: its samples are not independent (as in batch normalization), or its "
-        "loss is no mean over samples"
     )
 
 
@@ -304,7 +147,7 @@ def _captured_gradients(work: TrainingWork, *, keep: bool) -> Iterator[_Capture]
         handle.remove()
 
 
-def _follow(work: TrainingWork, comparison: _Comparison | None) -> None:
+def _follow(work: TrainingWork, comparison: Comparison | None) -> None:
     """Give the reference the parameters and buffers of the ranks."""
     import torch
 
@@ -314,12 +157,11 @@ def _follow(work: TrainingWork, comparison: _Comparison | None) -> None:
             if comparison:
                 comparison.follow_parameter(number, whole)
         if comparison:
-            for buffer, actual in zip(comparison.reference.model.buffers(), work.model.buffers(), strict=True):
-                buffer.copy_(actual)
+            comparison.follow_buffers(work.model.buffers())
 
 
 @contextmanager
-def _deterministic(work: TrainingWork, comparison: _Comparison | None) -> Iterator[None]:
+def _deterministic(work: TrainingWork, comparison: Comparison | None) -> Iterator[None]:
     """Where the model is random in training mode, both models are in evaluation mode inside."""
     is_random = comparison is not None and comparison.describe_randomness() is not None
     if not work.session.largest(float(is_random)):

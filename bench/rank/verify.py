@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bench.core.case import Case
 from bench.core.same_work import Reference, Tolerance, WorkProof
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import TrainingWork, Work, Workload
+from bench.rank.comparison import MAX_DEVIATION
+from bench.rank.kept_results import open_kept_results
 from bench.rank.progress import Progress
 from bench.rank.tensors import digest_tensors
-from bench.rank.training_proof import MAX_DEVIATION, prove_training
+from bench.rank.training_proof import prove_training
 
 
 def verify_prefix(
-    case: Case, backend: Backend, workload: Workload, session: Session, work: Work, progress: Progress
+    case: Case,
+    backend: Backend,
+    workload: Workload,
+    session: Session,
+    work: Work,
+    progress: Progress,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> WorkProof:
     """Take the verified steps; on rank 0 also take them as a single process would, and compare.
 
     The reference is computed from the same seed and the same global batches with a session of one rank: it depends on
-    no other trial.
+    no other trial. What was found for the very same bits is kept (:mod:`bench.rank.kept_results`).
 
     Args:
         case: The case; ``verify_steps`` is the number of steps.
@@ -29,6 +39,7 @@ def verify_prefix(
         session: The group of ranks.
         work: The workload built for this rank, before its first step.
         progress: Where the rank records its phase.
+        variables: The environment variables that change what is measured, as this rank has inherited them.
     """
     progress.enter("verified steps")
     tolerance = tolerance_of(case, backend, workload)
@@ -37,7 +48,9 @@ def verify_prefix(
         return workload.build(reference_case(case, workload), backend.reference_session(case, session.device))
 
     if isinstance(work, TrainingWork):
-        proof = prove_training(work, make_reference if session.rank == 0 else None, case.verify_steps, tolerance)
+        first = session.rank == 0
+        results = open_kept_results(case, backend, workload, session.device, variables) if first else None
+        proof = prove_training(work, make_reference if first else None, case.verify_steps, tolerance, results)
         session.barrier()
         return proof
     samples, losses = work.verify(case.verify_steps)

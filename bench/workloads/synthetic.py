@@ -191,6 +191,7 @@ class Synthetic(Workload):
     name = "synthetic"
     summary = "train on random resident data: mlp, toy, transformer, convnet or emulated"
     options = SyntheticOptions
+    keeps_results = True
 
     def flags(self, options: Options) -> tuple[str, ...]:
         assert isinstance(options, SyntheticOptions)

@@ -13,6 +13,7 @@ from bench.core.case import Case
 from bench.core.same_work import SameWork, Tolerance
 from bench.plugins.backend import FLOAT32_TOLERANCE, Session
 from bench.plugins.workload import Workload
+from bench.rank.kept_results import KeptResults
 from bench.rank.training_proof import prove_training
 from bench.rank.verify import reference_case
 from reports.analysis.same_work import judge_same_work
@@ -81,6 +82,7 @@ def prove(
     session_type: Callable[[int, ThreadGroup], ThreadSession] = ThreadSession,
     tolerance: Tolerance = FLOAT32_TOLERANCE,
     steps: int = 3,
+    results: KeptResults | None = None,
 ) -> SameWork:
     """The verdict on the ranks of a case: each takes the verified steps in a thread."""
     # Else the first optimizer step imports it, in all threads at once.
@@ -97,7 +99,7 @@ def prove(
 
         make_reference = build_reference if work.session.rank == 0 else None
         try:
-            return prove_training(work, make_reference, steps, tolerance)
+            return prove_training(work, make_reference, steps, tolerance, results)
         except BaseException:
             group.barrier.abort()
             raise

@@ -108,6 +108,7 @@ class Mnist(Workload):
     name = "mnist"
     summary = "classify handwritten digits: linear, mlp or cnn"
     options = MnistOptions
+    keeps_results = True
 
     def unsupported_reason(self, case: Case) -> str | None:
         options = MnistOptions(**case.workload_options)
