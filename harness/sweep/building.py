@@ -129,6 +129,11 @@ class LaterCells:
     def _cells(self) -> str:
         return counted(len(self.waiting), "cell")
 
+    @property
+    def once_round(self) -> int:
+        """See :class:`harness.sweep.runner.Extension`. The first round has what the first table needs, and no more."""
+        return 1 if (self.waiting or self.info.plan.later) and self.info.plan.repeats > 1 else 0
+
     def round_ended(self, number: int) -> None:
         """See :class:`harness.sweep.runner.Extension`. After the first round, where more follow, a table is shown."""
         if self.waiting and number == 0 and self.info.plan.repeats > 1:

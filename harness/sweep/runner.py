@@ -62,6 +62,10 @@ class Watcher(Protocol):
 class Extension(Protocol):
     """Adds cases to a sweep whose planned rounds have been run."""
 
+    @property
+    def once_round(self) -> int:
+        """The round of a case in which what is measured once is measured: the overhead and the device's peak."""
+
     def round_ended(self, number: int) -> None:
         """Called after each round of the plan."""
 
@@ -118,7 +122,7 @@ def _run_rounds(
 ) -> None:
     def run(round_number: int, cases: Sequence[Case]) -> None:
         # The overhead and the device's peak are measured once a case: the former takes as long as a window.
-        first = round_number == 0
+        first = round_number == (0 if extension is None else extension.once_round)
         round_cases = [
             case.model_copy(update={"own_cost": case.own_cost and first, "roofline": case.roofline and first})
             for case in cases

@@ -22,8 +22,8 @@ from tests.support.builders import make_case
 from tests.support.stores import begin
 from tests.support.turns import SiteHere
 
-FIRST = [make_case(ranks=1, ranks_per_node=1, batch=size) for size in (1, 2)]
-WAITING = [make_case(ranks=1, ranks_per_node=1, batch=size, backend="made") for size in (1, 2)]
+FIRST = [make_case(ranks=1, ranks_per_node=1, batch=size, own_cost=True) for size in (1, 2)]
+WAITING = [make_case(ranks=1, ranks_per_node=1, batch=size, own_cost=True, backend="made") for size in (1, 2)]
 
 
 class MadeBackend(Ddp):
@@ -84,6 +84,8 @@ def test_cells_that_wait_for_a_build_come_after_all_rounds_of_the_others(tmp_pat
     assert info.plan.later == tuple(case.key for case in WAITING)
     assert info.finished_at is not None
     assert shown.count("first results") == 2, "after the first round, and after all"
+    measured_once = {(trial.case.backend, trial.round) for trial in trials if trial.case.own_cost}
+    assert measured_once == {("ddp", 1), ("made", 1)}, "the first table waits for nothing that it does not show"
 
 
 def test_a_build_that_fails_leaves_the_others_and_its_reason(tmp_path, monkeypatch, caplog):
