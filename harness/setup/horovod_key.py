@@ -26,43 +26,8 @@ BUILD_TOOLS = ("cmake==3.31.10", "setuptools==80.9.0", "wheel==0.45.1", "packagi
 ARCHITECTURES_VARIABLE = "HOROVOD_BUILD_CUDA_CC_LIST"
 """Horovod's own variable for the compute capabilities that it is built for."""
 
-# Horovod's CMake files ask for C++14, current torch headers for C++20. CMake reads a toolchain file before the
-# project and the included file inside it, so the standard is raised without touching Horovod's source.
-# The run path is relative to the installed extension (site-packages/horovod/torch), so that the wheel finds
-# Open MPI in whichever environment it is installed.
-# Most of the compiler's time would go into headers, once a file, and into debug information: files are compiled eight
-# at a time, without it. Gloo's allreduce.cc has names of its own that others have too. Horovod includes all of torch's
-# headers and uses tensors and their Python bindings: headers of the same names include those alone. What includes them
-# takes longest, so that it comes first, and the other cores have the rest meanwhile.
-BUILD_FILES = {
-    "toolchain.cmake": 'set(CMAKE_PROJECT_horovod_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n',
-    "project.cmake": """\
-set(CMAKE_CXX14_STANDARD_COMPILE_OPTION "-std=c++20")
-set(CMAKE_CXX17_STANDARD_COMPILE_OPTION "-std=c++20")
-set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
-set(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib;\
-$ORIGIN/../../nvidia/cu13/lib")
-set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")
-set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")
-set(CMAKE_UNITY_BUILD ON)
-set(CMAKE_PROJECT_gloo_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/gloo.cmake")
-include_directories(BEFORE "${CMAKE_CURRENT_LIST_DIR}/include")
-function(compile_torch_first)
-  get_target_property(sources pytorch SOURCES)
-  list(REVERSE sources)
-  set_target_properties(pytorch PROPERTIES SOURCES "${sources}")
-endfunction()
-cmake_language(DEFER CALL compile_torch_first)
-""",
-    "gloo.cmake": """\
-cmake_language(DEFER CALL set_source_files_properties "${PROJECT_SOURCE_DIR}/gloo/allreduce.cc"
-  TARGET_DIRECTORY gloo PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
-""",
-    "include/torch/extension.h": "#pragma once\n#include <torch/types.h>\n#include <torch/csrc/utils/pybind.h>\n",
-    "include/torch/torch.h": "#pragma once\n#include <torch/types.h>\n",
-}
-"""The files of the build by their names in its folder: those of CMake, which starts with the toolchain file, and
-headers that come before torch's."""
+BUILD_FILES = Path(__file__).parent / "horovod_build"
+"""What is laid over Horovod's build: files of CMake, which starts with ``toolchain.cmake``, and headers."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +179,15 @@ def describe_build(nccl: Nccl | NoNccl) -> BuildKey:
         open_mpi=_open_mpi_version(),
         nccl=nccl.versions if isinstance(nccl, Nccl) else None,
         architectures=nccl.architectures if isinstance(nccl, Nccl) else (),
-        recipe=hashlib.sha256("\n".join([*BUILD_FILES.values(), *BUILD_TOOLS]).encode()).hexdigest()[:12],
+        recipe=_recipe_digest(),
     )
+
+
+def _recipe_digest() -> str:
+    """Of how it is built: the same for the same files and tools, wherever they are."""
+    files = sorted(path for path in BUILD_FILES.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    texts = [text for path in files for text in (path.relative_to(BUILD_FILES).as_posix(), path.read_text())]
+    return hashlib.sha256("\n".join([*texts, *BUILD_TOOLS]).encode()).hexdigest()[:12]
 
 
 def _open_mpi_version() -> str | None:

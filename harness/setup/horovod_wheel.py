@@ -75,9 +75,7 @@ def build_wheel(key: BuildKey, nccl: Nccl | NoNccl, cache: Path, out: TextIO) ->
     """Compile Horovod and put the wheel into ``cache`` (some minutes on 2 cores). Raises :class:`BuildError`."""
     with tempfile.TemporaryDirectory(prefix="horovod-build-", dir=open_scratch()) as scratch:
         work = Path(scratch)
-        for name, text in BUILD_FILES.items():
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            (work / name).write_text(text)
+        shutil.copytree(BUILD_FILES, work, dirs_exist_ok=True)
         tools, wheels, log = work / "tools", work / "wheels", work / "build.log"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         if isinstance(nccl, Nccl):

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.setup.horovod_key import BuildError, BuildKey, Nccl, NoNccl, build_environment
+from harness.setup.horovod_key import BUILD_FILES, BuildError, BuildKey, Nccl, NoNccl, build_environment
 from harness.setup.horovod_wheel import describe_operations, ensure_horovod, find_wheel, linkable_nccl
 from tests.support.paths import ROOT
 
@@ -92,6 +94,17 @@ def test_what_gpu_tensors_will_be_reduced_by_is_said():
     assert describe_operations(NO_NCCL) == "without NCCL: torch is not built with CUDA"
     missing = NoNccl("CUDA 13.0: crt missing", "run `pip install it`")
     assert describe_operations(missing) == "without NCCL: CUDA 13.0: crt missing; run `pip install it`"
+
+
+@pytest.mark.slow
+def test_what_the_build_is_told_of_torch():
+    program = BUILD_FILES / "modules" / "find_torch.py"
+    told = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True).stdout
+    settings = dict(re.findall(r'^set\((\w+) "(.*)"\)$', told, re.MULTILINE))
+    assert len(settings) == len(told.splitlines()), "all of it is settings of CMake"
+    assert settings["Pytorch_VERSION"] == importlib.metadata.version("torch")
+    assert any(Path(folder, "ATen", "ATen.h").is_file() for folder in settings["Pytorch_INCLUDE_DIRS"].split(";"))
+    assert "torch_python" in settings["pytorch_names"].split(";")
 
 
 @pytest.mark.slow

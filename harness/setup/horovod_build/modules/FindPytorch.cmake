@@ -1,0 +1,10 @@
+# In place of Horovod's module of this name, which starts a Python that imports torch seven times.
+execute_process(COMMAND ${PY_EXE} "${CMAKE_CURRENT_LIST_DIR}/find_torch.py" OUTPUT_VARIABLE settings)
+file(WRITE "${CMAKE_BINARY_DIR}/torch.cmake" "${settings}")
+include("${CMAKE_BINARY_DIR}/torch.cmake")
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(Pytorch REQUIRED_VARS Pytorch_VERSION VERSION_VAR Pytorch_VERSION)
+foreach(name IN LISTS pytorch_names)
+  find_library(FOUND_LIB_${name} NAMES ${name} HINTS ${Pytorch_LIBRARY_DIRS})
+  list(APPEND Pytorch_LIBRARIES ${FOUND_LIB_${name}})
+endforeach()
