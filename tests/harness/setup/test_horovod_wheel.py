@@ -98,7 +98,7 @@ def test_what_gpu_tensors_will_be_reduced_by_is_said():
 
 @pytest.mark.slow
 def test_what_the_build_is_told_of_torch():
-    program = BUILD_FILES / "modules" / "find_torch.py"
+    program = BUILD_FILES / "modules" / "find_torch.py.in"
     told = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True).stdout
     settings = dict(re.findall(r'^set\((\w+) "(.*)"\)$', told, re.MULTILINE))
     assert len(settings) == len(told.splitlines()), "all of it is settings of CMake"

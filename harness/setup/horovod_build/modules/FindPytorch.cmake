@@ -1,5 +1,5 @@
 # In place of Horovod's module of this name, which starts a Python that imports torch seven times.
-execute_process(COMMAND ${PY_EXE} "${CMAKE_CURRENT_LIST_DIR}/find_torch.py" OUTPUT_VARIABLE settings)
+execute_process(COMMAND ${PY_EXE} "${CMAKE_CURRENT_LIST_DIR}/find_torch.py.in" OUTPUT_VARIABLE settings)
 file(WRITE "${CMAKE_BINARY_DIR}/torch.cmake" "${settings}")
 include("${CMAKE_BINARY_DIR}/torch.cmake")
 include(FindPackageHandleStandardArgs)
