@@ -168,7 +168,7 @@ class MachineTurns:
             own = self._create(f"turn-{self._next_number():d}-{secrets.token_hex(8)}")
         try:
             # A trial that starts this command is not over before it has ended.
-            ancestors = {process.pid for process in psutil.Process().parents()}
+            ancestors = _ancestors()
             ahead = [
                 holder
                 for holder in sorted(before, key=lambda holder: holder.number)
@@ -322,6 +322,13 @@ def _is_process_of(ticket: Ticket, uid: int) -> bool:
     with suppress(psutil.Error, ValueError, OverflowError):
         return ticket.pid_namespace == _pid_namespace() and psutil.Process(ticket.pid).uids().effective == uid
     return False
+
+
+def _ancestors() -> set[int]:
+    """The processes that this one descends from; fewer where one of them ends meanwhile."""
+    with suppress(psutil.Error):
+        return {process.pid for process in psutil.Process().parents()}
+    return {os.getppid()}
 
 
 def _pid_namespace() -> int | None:
