@@ -132,7 +132,8 @@ class LaterCells:
     @property
     def once_round(self) -> int:
         """See :class:`harness.sweep.runner.Extension`. The first round has what the first table needs, and no more."""
-        return 1 if (self.waiting or self.info.plan.later) and self.info.plan.repeats > 1 else 0
+        several = self.info.plan.repeats > 1 and self.info.suite.until is None
+        return 1 if several and (self.waiting or self.info.plan.later) else 0
 
     def round_ended(self, number: int) -> None:
         """See :class:`harness.sweep.runner.Extension`. After the first round, where more follow, a table is shown."""
