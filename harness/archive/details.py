@@ -13,6 +13,7 @@ from harness.archive.listing import SweepEntry, read_entry
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from harness.sweep import report
+from harness.sweep.stored_trials import read_trials
 from reports.analysis import formatting
 from reports.analysis.answers import WorkloadAnswer, workload_answers
 from reports.analysis.cells import Cell
@@ -73,9 +74,10 @@ def show_sweep(name: str, store_url: str) -> SweepDetails:
     with closing(open_store(store_url, create=False)) as store:
         sweep = store.sweep_id(name)
         known = next(one for one in store.known_sweeps() if one.id == sweep)
-        info, trials, entry = store.sweep(sweep), store.trials(sweep), read_entry(store, store_url, known)
-    findings = analyse_cells(report.sweep_cells(info, trials, backends, workloads))
-    facts = report.provenance(info, findings.cells, overheads_of(trials))
+        info, entry = store.sweep(sweep), read_entry(store, store_url, known)
+        stored = read_trials(store, info, whole=0)
+    findings = analyse_cells(report.sweep_cells(info, stored.summaries, backends, workloads))
+    facts = report.provenance(info, findings.cells, overheads_of(stored.overheads))
     return SweepDetails(entry, info, tuple(facts), findings, workload_answers(findings))
 
 

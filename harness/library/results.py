@@ -19,6 +19,7 @@ from harness.store.location import store_label, store_path
 from harness.store.opening import open_store as open_tables
 from harness.store.store import Store, SweepInfo
 from harness.sweep.report import sweep_cells
+from harness.sweep.stored_trials import read_trials
 from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
 from reports.analysis.findings import analyse_cells
@@ -158,7 +159,7 @@ class ResultsStore:
         backends, workloads, _ = load_plugins()
         with self.opened() as store:
             info = store.sweep(sweep)
-            return info.id, sweep_cells(info, store.trials(info.id), backends, workloads)
+            return info.id, sweep_cells(info, read_trials(store, info, whole=0).summaries, backends, workloads)
 
     @contextmanager
     def opened(self) -> Iterator[Store]:

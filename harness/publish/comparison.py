@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from bench.core.names import file_stem
-from bench.core.records import Trial
 from bench.plugins.registry import load_plugins
 from harness.check.two_sweeps import verdicts_on_step_times
 from harness.errors import OutputError, UsageError
@@ -21,6 +20,7 @@ from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.sweep import report
 from harness.sweep.artifacts import artifact_folder
+from harness.sweep.stored_trials import StoredTrials, read_trials
 from harness.sweep.summary_outputs import NO_SUMMARIES, SummaryPaths, contents
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Change, Comparison, compare, labelled
@@ -109,7 +109,7 @@ class ComparedSweep:
     label: str
     info: SweepInfo
     cells: tuple[Cell, ...]
-    trials: list[Trial]
+    stored: StoredTrials
     costs: Mapping[str, Estimate]
 
 
@@ -145,7 +145,7 @@ def compare_sweeps(
         list(not_applicable.values()),
         join_provenance([report.provenance(side.info, side.cells, side.costs) for side in sides]),
         comparisons,
-        [report.trials_download((side.info, side.cells, side.trials) for side in sides)],
+        [report.trials_download([(side.info, side.cells, side.stored) for side in sides])],
         [f"{side.label}: {line}" for side in sides for line in report.node_remarks(side.info, side.cells)],
     )
     more = contents(summaries, page_model, ())
@@ -208,9 +208,9 @@ def _load_sweeps(infos: Sequence[SweepInfo], store: Store) -> list[ComparedSweep
     backends, workloads, _ = load_plugins()
     sides: list[ComparedSweep] = []
     for number, info in enumerate(infos):
-        trials = store.trials(info.id)
-        cells = report.sweep_cells(info, trials, backends, workloads)
-        sides.append(ComparedSweep(sweep_label(number), info, cells, trials, overheads_of(trials)))
+        stored = read_trials(store, info)
+        cells = report.sweep_cells(info, stored.summaries, backends, workloads)
+        sides.append(ComparedSweep(sweep_label(number), info, cells, stored, overheads_of(stored.overheads)))
     return sides
 
 

@@ -19,6 +19,7 @@ from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from harness.sweep.report import render_page, sweep_cells, sweep_facts
+from harness.sweep.stored_trials import StoredTrials, summarize_trials
 from reports.analysis.cells import Cell
 from reports.analysis.findings import analyse_cells
 from reports.formats.cell_records import CellRecord, TrialRecord, cell_record, trial_records
@@ -45,7 +46,7 @@ def read_sweeps(store_url: str, wanted: Sequence[str]) -> Iterator[StoredSweep]:
         infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
         for info in infos.values():
             trials = store.trials(info.id)
-            yield StoredSweep(info, trials, sweep_cells(info, trials, backends, workloads))
+            yield StoredSweep(info, trials, sweep_cells(info, summarize_trials(info, trials), backends, workloads))
 
 
 def export_runs(
@@ -119,6 +120,7 @@ def _records(store_url: str, wanted: Sequence[str], read: list[str]) -> Iterator
 
 def _record(sweep: StoredSweep) -> SweepRecord:
     info, trials, cells = sweep
+    stored = StoredTrials(summarize_trials(info, trials), tuple(trials))
     trials_by_key: dict[str, list[Trial]] = {}
     for trial in trials:
         trials_by_key.setdefault(trial.case.key, []).append(trial)
@@ -133,7 +135,7 @@ def _record(sweep: StoredSweep) -> SweepRecord:
         title=info.shown_title,
         cells=tuple(cell_record(info.id, cell) for cell in cells),
         trials=trials_of,
-        page=lambda: render_page(info, trials, analyse_cells(cells)),
+        page=lambda: render_page(info, stored, analyse_cells(cells)),
         note=info.note,
         tags=info.tags,
     )

@@ -19,12 +19,14 @@ from harness.store.patience import is_busy
 from harness.store.tables import (
     acceptances_table,
     add_missing,
+    case_summaries_table,
     cells_table,
     labels_table,
     measures_table,
     metadata,
     nights_table,
     pairs_table,
+    sweep_summaries_table,
     sweeps_table,
     trials_table,
     verdicts_table,
@@ -37,6 +39,8 @@ ROWS_OF_A_SWEEP = (
     verdicts_table.c.night,
     pairs_table.c.night,
     labels_table.c.sweep,
+    case_summaries_table.c.sweep,
+    sweep_summaries_table.c.sweep,
     nights_table.c.sweep,
     sweeps_table.c.id,
 )

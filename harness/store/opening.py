@@ -122,7 +122,7 @@ def open_store(location: str, *, create: bool, upgrade: bool = False) -> Store:
         except BaseException:
             database.close()
             raise
-    return Store(database)
+    return Store(database, location)
 
 
 def _check_regular_file(location: StoreLocation) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
@@ -79,10 +79,10 @@ class SweepInfo(FrozenModel):
 
 
 class Store:
-    """An open results store."""
+    """An open results store. ``location``: how it was opened: a file name or a URL."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, location: str) -> None:
+        self._database, self.location = database, location
 
     @property
     def database(self) -> Database:
@@ -222,9 +222,24 @@ class Store:
         where = (trials_table.c.sweep == sweep) & (trials_table.c.key == key) & (trials_table.c.round == round_number)
         return next(iter(self._database.retry(lambda _: self._read_trials(sweep, where))), None)
 
+    def trials_of_cases(self, sweep: str, keys: Sequence[str]) -> dict[str, list[Trial]]:
+        """The trials of some cases of a sweep by key, those of each by round: without reading the others."""
+        where = (trials_table.c.sweep == sweep) & trials_table.c.key.in_(keys)
+        by_key: dict[str, list[Trial]] = {}
+        for trial in self._database.retry(lambda _: self._read_trials(sweep, where)):
+            by_key.setdefault(trial.case.key, []).append(trial)
+        return by_key
+
+    def trial_counts(self, sweep: str) -> dict[str, int]:
+        """The number of stored trials of each case that has any, by its key."""
+        count = sa.func.count().label("trials")
+        query = sa.select(trials_table.c.key, count).where(trials_table.c.sweep == sweep).group_by(trials_table.c.key)
+        with self._database.reading() as connection:
+            return {row.key: row.trials for row in typed_rows(connection, query)}
+
     def _read_trials(self, sweep: str, where: sa.ColumnElement[bool] | None = None) -> list[Trial]:
         wanted = trials_table.c.sweep == sweep if where is None else where
-        with self._database.validated_records(), _gc_paused():
+        with self._database.validated_records(), gc_paused():
             read = (
                 self._read_trial(sweep, row.key, row.round, row.body)
                 for batch in self._database.batches(trials_table, TRIALS_AT_ONCE, wanted)
@@ -312,7 +327,7 @@ def _stored_body(connection: sa.Connection, row: Mapping[str, str | int]) -> str
 
 
 @contextmanager
-def _gc_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Pause garbage collection while thousands of records are built, which takes as long as building them.
 
     Records have no reference cycles. They are also frozen, so that later collections skip them.

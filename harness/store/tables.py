@@ -5,6 +5,8 @@ Format history
     2  nights, cells, measures (computed from sweeps and trials, so that a check parses none), verdicts, acceptances,
        pairs, ingested runs. Tables were added and none was changed: code that reads trials reads both formats.
     3  labels: title, note and tags of sweeps. A sweep without a row there has none.
+    4  case_summaries, sweep_summaries: what reports need of trials, made again where it is missing, of other code or of
+       fewer trials (:mod:`harness.store.summaries`). An upgrade fills none.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-FORMAT = 3
+FORMAT = 4
 
 # PostgreSQL sorts text by the language of the database, SQLite by bytes.
 SortedString = sa.String().with_variant(sa.String(collation="C"), "postgresql")
@@ -81,6 +83,25 @@ measures_table = sa.Table(
     sa.Column("name", SortedString, primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
     sqlite_with_rowid=False,  # the key is most of a row, and would be stored twice
+)
+
+case_summaries_table = sa.Table(
+    "case_summaries",
+    metadata,
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("key", SortedString, primary_key=True),
+    sa.Column("code", SortedString, nullable=False),
+    sa.Column("trials", sa.Integer, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+sweep_summaries_table = sa.Table(
+    "sweep_summaries",
+    metadata,
+    sa.Column("sweep", SortedString, sa.ForeignKey("sweeps.id"), primary_key=True),
+    sa.Column("code", SortedString, nullable=False),
+    sa.Column("trials", sa.Integer, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("cells", sa.Text, nullable=False),
 )
 
 # A night is a sweep, or one of ingested runs that belong to no sweep: the tables below refer to none.

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.core.records import Trial
 from bench.plugins.registry import Plugins, load_plugins
 from harness.errors import DataError, OutputError, UsageError
 from harness.output_files import OutputFile, check_outputs, write_output
@@ -49,6 +48,7 @@ from harness.sweep.pricing import pricing_of
 from harness.sweep.progress import SweepProgress
 from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.runner import new_sweep_id, preload_modules, run_sweep
+from harness.sweep.stored_trials import StoredTrials, keep_night, read_trials
 from harness.sweep.summary_outputs import NO_SUMMARIES, Content, SummaryPaths, contents
 from harness.sweep.turns import Turns, open_turns
 from harness.sweep.until_decided import decisions_of
@@ -295,10 +295,11 @@ def _run_and_report(
                 turns.take()
     # After any other exception, jobs that outlive this process may still need them.
     remove_shared_sources(folder)
-    result, trials = _analyse(store, info.id, output, plugins, DEFAULT_PREDICT_OPTIONS)
+    result, stored = _analyse(store, info.id, output, plugins, DEFAULT_PREDICT_OPTIONS)
     result = replace(result, interrupted=interrupted)
+    keep_night(store_url, result.info, stored, result.cells)
     again = shlex.join(["python", "-m", "harness", "report", info.id, "--store", store_label(store_url)])
-    drawn = report.sweep_page(result.info, trials, result.findings)
+    drawn = report.sweep_page(result.info, stored, result.findings)
     problems = []
     for written, content in [(output, render(drawn)), *_summaries(summaries, drawn, result.findings)]:
         try:
@@ -330,8 +331,9 @@ def rewrite_report(
     name = store.sweep(sweep).id
     output = report.page_output("--out", page, default_page(store_url, name))
     check_outputs([output, *summaries.known_outputs()], store_path(store_url))
-    result, trials = _analyse(store, name, output, load_plugins(), predict_options, prices)
-    drawn = report.sweep_page(result.info, trials, result.findings)
+    result, stored = _analyse(store, name, output, load_plugins(), predict_options, prices)
+    keep_night(store_url, result.info, stored, result.cells)
+    drawn = report.sweep_page(result.info, stored, result.findings)
     others = _summaries(summaries, drawn, result.findings)
     check_outputs([output, *(written for written, _ in others)], store_path(store_url))
     for written, content in [(output, render(drawn)), *others]:
@@ -354,14 +356,17 @@ def _analyse(
     plugins: Plugins,
     predict_options: PredictOptions,
     prices: Mapping[str, Any] | None = None,
-) -> tuple[SweepResult, list[Trial]]:
+) -> tuple[SweepResult, StoredTrials]:
     """A stored sweep and its trials; the store is closed then."""
-    info, trials = store.sweep(sweep), store.trials(sweep)
+    info = store.sweep(sweep)
+    stored = read_trials(store, info)
+    decisions = decisions_of(info, store.trials(sweep)) if info.suite.until is not None else None
     store.close()
-    cells = report.sweep_cells(info, trials, plugins.backends, plugins.workloads)
+    cells = report.sweep_cells(info, stored.summaries, plugins.backends, plugins.workloads)
     findings = analyse_cells(cells, predict_options, pricing_of(info.suite, prices))
-    findings = replace(findings, decisions=decisions_of(info, trials))
-    return SweepResult(info, findings, output.target, overhead_of(trials), overheads_of(trials)), trials
+    findings = replace(findings, decisions=decisions)
+    overheads = stored.overheads
+    return SweepResult(info, findings, output.target, overhead_of(overheads), overheads_of(overheads)), stored
 
 
 def _report_output(page: Path | None, store_url: str, sweep: str, summaries: SummaryPaths) -> OutputFile:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.core.machine import NodeFacts
-from bench.core.records import Link, Trial
+from bench.core.records import Link
 from bench.plugins.backend import Backend
 from bench.plugins.workload import Workload
 from harness.output_files import OutputFile, write_output
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.sources import NO_SOURCES
 from harness.store.store import SweepInfo
+from harness.sweep.stored_trials import StoredTrials, planned_cases
 from reports.analysis import case_titles, formatting
-from reports.analysis.cells import Cell, make_cells
+from reports.analysis.case_summary import CaseSummary
+from reports.analysis.cells import Cell, cells_of
 from reports.analysis.findings import Findings
 from reports.analysis.placement import distinct_hosts, version_differences
 from reports.analysis.rank_resources import join_variables
 from reports.analysis.stats import Estimate
 from reports.analysis.trial_measures import overheads_of
 from reports.formats.exports.csv import trials_csv
-from reports.formats.trial_rows import SweepFacts, rows_of
+from reports.formats.trial_rows import SweepFacts, TrialRow, rows_of
 from reports.page.elements import Download, Page
 from reports.page.html import SIGNATURE, render
 from reports.page.sweep_page import make_page
 
-MAX_DOWNLOAD_ROWS = 5_000
-"""Rows of the file in a page; they take 40 bytes each."""
-
 
 def sweep_cells(
-    info: SweepInfo, trials: list[Trial], backends: Mapping[str, Backend], workloads: Mapping[str, Workload]
+    info: SweepInfo,
+    summaries: Mapping[str, CaseSummary],
+    backends: Mapping[str, Backend],
+    workloads: Mapping[str, Workload],
 ) -> tuple[Cell, ...]:
-    """The cells of a sweep, in the plan's order, skipped ones included."""
+    """The cells of a sweep, in the plan's order, skipped ones included; ``summaries``: by the keys of the cases."""
     skipped = {skip.case.key: skip.reason for skip in info.plan.skips}
-    cases = [*info.plan.cases, *(skip.case for skip in info.plan.skips)]
-    order = {name: number for number, name in enumerate(info.suite.workloads)}
-    cases.sort(key=lambda case: order.get(case.workload, 0))
+    cases = planned_cases(info)
     machinery = {
         case.key: sentence
         for case in cases
@@ -46,7 +45,7 @@ def sweep_cells(
         and case.workload in workloads
         and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
     }
-    cells = make_cells(cases, skipped, trials, machinery, info.suite.precision)
+    cells = cells_of(cases, skipped, summaries, machinery, info.suite.precision)
     by_commit = info.environment.repository is not None
     return tuple(cell.with_case(compared_by_commit=True) for cell in cells) if by_commit else cells
 
@@ -117,14 +116,21 @@ def _links(cells: tuple[Cell, ...]) -> list[Link]:
     return list({cell.link.net: cell.link for cell in cells if cell.link is not None}.values())
 
 
-def trials_download(sweeps: Iterable[tuple[SweepInfo, Sequence[Cell], Sequence[Trial]]]) -> Download:
-    """The CSV file that the page offers: a row for each trial of one sweep or several."""
-    every = (row for info, cells, trials in sweeps for row in rows_of(sweep_facts(info), cells, trials))
-    rows = list(islice(every, MAX_DOWNLOAD_ROWS))
+def trials_download(sweeps: Sequence[tuple[SweepInfo, Sequence[Cell], StoredTrials]]) -> Download:
+    """The CSV file that the page offers: a row for each trial of one sweep or several, or for the first of them."""
+    rows = [row for sweep in sweeps for row in _whole_rows(*sweep)]
     what = "every trial, a row each"
-    if next(every, None) is not None:
+    if any(stored.count > len(stored.first) for _, _, stored in sweeps):
         what = "the first trials, a row each; `python -m harness export` writes all"
     return Download("trials.csv", f"{what} ({len(rows):,})", "text/csv", trials_csv(rows))
+
+
+def _whole_rows(info: SweepInfo, cells: Sequence[Cell], stored: StoredTrials) -> Iterator[TrialRow]:
+    """The rows of the cases whose trials were kept whole, and of those that never ran where all were."""
+    if stored.count > len(stored.first):
+        whole = {trial.case.key for trial in stored.first}
+        cells = [cell for cell in cells if cell.case.key in whole]
+    return rows_of(sweep_facts(info), cells, stored.first)
 
 
 def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
@@ -132,21 +138,21 @@ def page_output(option: str, page: Path | None, default: Path) -> OutputFile:
     return OutputFile(option, page or default, SIGNATURE, creates_folder=page is None)
 
 
-def sweep_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> Page:
+def sweep_page(info: SweepInfo, stored: StoredTrials, findings: Findings) -> Page:
     """The page of a sweep, as values."""
     not_applicable = [(skip.case, skip.reason) for skip in info.plan.not_applicable]
-    origin = provenance(info, findings.cells, overheads_of(trials))
-    raw = trials_download([(info, findings.cells, trials)])
+    origin = provenance(info, findings.cells, overheads_of(stored.overheads))
+    raw = trials_download([(info, findings.cells, stored)])
     remarks = node_remarks(info, findings.cells)
     note = info.note or ""
     return make_page(info.shown_title, findings, not_applicable, origin, downloads=[raw], remarks=remarks, note=note)
 
 
-def render_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings) -> str:
+def render_page(info: SweepInfo, stored: StoredTrials, findings: Findings) -> str:
     """The page of a sweep as HTML."""
-    return render(sweep_page(info, trials, findings))
+    return render(sweep_page(info, stored, findings))
 
 
-def write_page(info: SweepInfo, trials: Sequence[Trial], findings: Findings, output: OutputFile) -> None:
+def write_page(info: SweepInfo, stored: StoredTrials, findings: Findings, output: OutputFile) -> None:
     """Write the page of a sweep. Raises :class:`OutputError` where it can't be written."""
-    write_output(output, render_page(info, trials, findings))
+    write_output(output, render_page(info, stored, findings))

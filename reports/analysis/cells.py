@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -13,45 +13,31 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.gradients import Gradients, ShardedUnits
 from bench.core.machine import NodeFacts
 from bench.core.nccl_report import NcclReport
-from bench.core.records import DECOMPOSITION, Condition, Link, Outcome, RankFailure, Trial
+from bench.core.records import Condition, Link, Outcome, RankFailure, Trial
 from bench.core.same_work import SameWork
 from bench.core.update_timing import UpdateTiming
 from reports.analysis import formatting
+from reports.analysis.case_summary import NO_TRIALS, CaseSummary, summarize_case
 from reports.analysis.case_titles import CaseLabels, case_labels, with_batch
 from reports.analysis.cell_details import (
     Coverage,
     Decomposition,
     MessageCell,
     ReadingCell,
-    cost_of,
-    cost_per_unit,
-    coverage_of,
-    decisive_proof,
     decompose,
-    mean_readings,
-    mean_usage,
-    message_cells,
-    outcome_of,
-    slowest_link,
-    update_timings_of,
 )
-from reports.analysis.conditions import missing_reason
-from reports.analysis.device_busy import BUSY
 from reports.analysis.energy_errors import EnergyError, worst_errors
-from reports.analysis.flags import cell_flags, claim_problem, is_collective, is_other_scaling
-from reports.analysis.launch_bound import LaunchBound, find_launch_bound
-from reports.analysis.nccl_paths import nccl_of
-from reports.analysis.placement import curve_family, exceeds_cores, hosts_of, share_a_gpu
-from reports.analysis.program_runs import ProgramSummary, summarize_program
-from reports.analysis.rank_resources import variables_of
+from reports.analysis.flags import cell_flags, claim_problem, is_other_scaling
+from reports.analysis.launch_bound import LaunchBound
+from reports.analysis.placement import curve_family
+from reports.analysis.program_runs import ProgramSummary
 from reports.analysis.reported_work import compare_reported
-from reports.analysis.roofline import Roofline, roofline_of
+from reports.analysis.roofline import Roofline
 from reports.analysis.same_work import DIFFERENT_WORK
-from reports.analysis.stats import Estimate, estimate, half_width, speedup_and_efficiency
-from reports.analysis.step_times import StepTimes, step_times_of
-from reports.analysis.timeline import Timeline, timelines_of
-from reports.analysis.trial_measures import TrialMeasures, measure_trial
-from reports.analysis.units import rate_unit
+from reports.analysis.stats import Estimate, half_width, speedup_and_efficiency
+from reports.analysis.step_times import StepTimes
+from reports.analysis.timeline import Timeline
+from reports.analysis.trial_measures import TrialMeasures
 
 
 class CellLabels(CaseLabels):
@@ -173,18 +159,6 @@ def _cell_labels(fields: Mapping[str, Any]) -> CellLabels:
     )
 
 
-class _MeasuredTrials(NamedTuple):
-    """The trials of one case, the successful ones among them, and their numbers in the same order."""
-
-    trials: Sequence[Trial] = ()
-    good: Sequence[Trial] = ()
-    measures: Sequence[TrialMeasures] = ()
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        return tuple(trial.throughput for trial in self.measures)
-
-
 def make_cells(
     cases: Sequence[Case],
     skipped: Mapping[str, str],
@@ -204,26 +178,32 @@ def make_cells(
     by_key: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
         by_key[trial.case.key].append(trial)
-    measured = {key: _measure(case_trials) for key, case_trials in by_key.items()}
-    cases = [_with_shared_hardware(case, by_key.get(case.key, ())) for case in cases]
-    baselines, proofs = _baselines(cases, measured), _proofs(cases, measured)
+    planned = {case.key: case for case in cases}
+    summaries = {key: summarize_case(planned[key], own) for key, own in by_key.items() if key in planned}
+    return cells_of(cases, skipped, summaries, machinery, precision)
+
+
+def cells_of(
+    cases: Sequence[Case],
+    skipped: Mapping[str, str],
+    summaries: Mapping[str, CaseSummary],
+    machinery: Mapping[str, str],
+    precision: float | None = None,
+) -> tuple[Cell, ...]:
+    """:func:`make_cells` of trials that were summarized, by the keys of their cases."""
+    cases = [_with_hardware_flags(case, summaries.get(case.key, NO_TRIALS)) for case in cases]
+    baselines, proofs = _baselines(cases, summaries), _proofs(cases, summaries)
     cells = (
-        _cell(case, measured, skipped.get(case.key), baselines, proofs.get(case.key), machinery.get(case.key))
+        _cell(case, summaries, skipped.get(case.key), baselines, proofs.get(case.key), machinery.get(case.key))
         for case in cases
     )
     named = with_batch(cases)
     return tuple(_mark_imprecise(_with_labels(cell, named(cell.case)), precision) for cell in cells)
 
 
-def _measure(trials: Sequence[Trial]) -> _MeasuredTrials:
-    pairs = [(trial, measures) for trial in trials if (measures := measure_trial(trial)) is not None]
-    return _MeasuredTrials(trials, [trial for trial, _ in pairs], [measures for _, measures in pairs])
-
-
-def _with_shared_hardware(case: Case, trials: Sequence[Trial]) -> Case:
+def _with_hardware_flags(case: Case, own: CaseSummary) -> Case:
     """The case, flagged where its nodes had fewer cores than the plan could know, or its ranks were on one GPU."""
-    found = {"oversubscribed": exceeds_cores(case, trials), "shared_gpu": any(map(share_a_gpu, trials))}
-    flags = tuple(flag for flag, holds in found.items() if holds and flag not in case.flags)
+    flags = own.hardware_flags
     return case.model_copy(update={"flags": (*case.flags, *flags)}) if flags else case
 
 
@@ -241,7 +221,7 @@ def _mark_imprecise(cell: Cell, precision: float | None) -> Cell:
     return cell.with_flag("imprecise")
 
 
-def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -> dict[str, Case]:
+def _baselines(cases: Sequence[Case], summaries: Mapping[str, CaseSummary]) -> dict[str, Case]:
     """By curve, the case with the fewest ranks that has a valid number and may feed a scaling claim.
 
     One rank is on one node, however many ranks that node has room for: it serves all curves of the same work.
@@ -249,8 +229,8 @@ def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -
     baselines: dict[str, Case] = {}
     single_rank_cases: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: case.ranks):
-        own = measured.get(case.key, _MeasuredTrials())
-        valid = own.measures and outcome_of(own.trials) != "invalid"
+        own = summaries.get(case.key, NO_TRIALS)
+        valid = own.measures and own.outcome != "invalid"
         if valid and claim_problem(case.flags) is None and case.fault is None:
             baselines.setdefault(case.curve, case)
             if case.ranks == 1:
@@ -266,149 +246,102 @@ def _baselines(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -
 
 def _cell(
     case: Case,
-    measured: Mapping[str, _MeasuredTrials],
+    summaries: Mapping[str, CaseSummary],
     skipped: str | None,
     baselines: Mapping[str, Case],
     proof: SameWork | None,
     machinery: str | None,
 ) -> Cell:
-    own = measured.get(case.key, _MeasuredTrials())
+    own = summaries.get(case.key, NO_TRIALS)
     if skipped is not None:
         return Cell(case=case, outcome="skipped", reason=skipped, flags=case.flags, machinery=machinery)
     if not own.trials:
         return Cell(case=case, outcome="skipped", reason="the sweep ended before its first trial", flags=case.flags)
-    trials, outcome, base = own.trials, outcome_of(own.trials), baselines.get(case.curve)
+    outcome, base = own.outcome, baselines.get(case.curve)
     other_work = outcome == "ok" and proof is not None and proof.verdict == "different"
-    bad = [trial for trial in trials if trial.outcome == outcome != "ok"]
-    conditions = tuple(condition for trial in trials for condition in trial.conditions)
-    link = slowest_link([trial.link for trial in trials if trial.link is not None])
-    reason = f"{len(bad)} of {len(trials)} trials: {bad[0].reason}" if bad else None
-    nccl, nccl_reason = nccl_of(trials)
+    reason = f"{own.bad} of {own.trials} trials: {own.bad_reason}" if own.bad else None
     if other_work and proof is not None:
         outcome, reason = "invalid", f"{DIFFERENT_WORK}: {proof.reason}"
+    flags = cell_flags(case, own.good, base, proof, machinery, own.link, collective=own.is_collective)
     return Cell(
         case=case,
         outcome=outcome,
         reason=reason,
-        trials=len(own.good),
+        trials=own.good,
         same_work=proof,
         machinery=machinery,
         flags=(
-            *cell_flags(case, own.good, base, proof, machinery, link),
-            *(("other_scaling",) if _is_other_scaling(case, base, measured) else ()),
+            *flags,
+            *own.trial_flags,
+            *(("other_scaling",) if _is_other_scaling(case, base, summaries) else ()),
             *(
                 ("energy_aliased",)
                 if any(error.is_aliased for error in worst_errors(trial.energy_errors for trial in own.measures))
                 else ()
             ),
-            *dict.fromkeys(condition.name for condition in conditions),
+            *dict.fromkeys(condition.name for condition in own.conditions),
         ),
-        conditions=conditions,
-        contaminated=sum(any(condition.serious for condition in trial.conditions) for trial in trials),
-        link=link,
-        nccl=nccl,
-        nccl_reason=nccl_reason,
-        hosts=hosts_of(trials),
-        cost=cost_of(trials),
-        cost_reason=next((trial.cost_reason for trial in trials if trial.cost_reason), None),
-        failures=bad[0].failures if bad else (),
-        log_tail=bad[0].log_tail if bad else (),
-        **(_numbers(case, own, base, measured) if own.good and outcome != "invalid" else {}),
+        conditions=own.conditions,
+        contaminated=own.contaminated,
+        link=own.link,
+        nccl=own.nccl,
+        nccl_reason=own.nccl_reason,
+        hosts=own.hosts,
+        cost=own.cost,
+        cost_reason=own.cost_reason,
+        failures=own.failures,
+        log_tail=own.log_tail,
+        **(_numbers(case, own, base, summaries) if own.numbers is not None and outcome != "invalid" else {}),
     )
 
 
-def _is_other_scaling(case: Case, base: Case | None, measured: Mapping[str, _MeasuredTrials]) -> bool:
-    own = measured[case.key]
-    if base is None or not own.measures or own.good[0].ranks[0].kind != "program":
+def _is_other_scaling(case: Case, base: Case | None, summaries: Mapping[str, CaseSummary]) -> bool:
+    own = summaries[case.key]
+    if base is None or not own.is_program:
         return False
-    amount, base_amount = (measured[key].measures[0].amount_per_step for key in (case.key, base.key))
+    amount, base_amount = (summaries[key].measures[0].amount_per_step for key in (case.key, base.key))
     return is_other_scaling(case, amount, base, base_amount)
 
 
-def _proofs(cases: Sequence[Case], measured: Mapping[str, _MeasuredTrials]) -> dict[str, SameWork]:
+def _proofs(cases: Sequence[Case], summaries: Mapping[str, CaseSummary]) -> dict[str, SameWork]:
     """The same-work verdict of each case by its key: that of its trials, and of a program that of its curve."""
     curves: dict[str, list[Sequence[Trial]]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.ranks):
-        good = measured.get(case.key, _MeasuredTrials()).good
-        if good and good[0].ranks[0].kind == "program" and case.fault is None:
-            curves[case.curve].append(good)
+        own = summaries.get(case.key, NO_TRIALS)
+        if own.program_trials and case.fault is None:
+            curves[case.curve].append(own.program_trials)
     proofs = {}
     for case in cases:
-        own = measured.get(case.key, _MeasuredTrials())
-        proof = decisive_proof([trial.same_work for trial in own.trials if trial.same_work is not None])
+        own = summaries.get(case.key, NO_TRIALS)
+        proof = own.proof
         if proof is not None and proof.verdict != "different" and own.good and case.curve in curves:
-            proof = compare_reported(own.good, curves[case.curve])
+            proof = compare_reported(own.program_trials, curves[case.curve])
         if proof is not None:
             proofs[case.key] = proof
     return proofs
 
 
-def _numbers(
-    case: Case, own: _MeasuredTrials, base: Case | None, measured: Mapping[str, _MeasuredTrials]
-) -> dict[str, Any]:
+def _numbers(case: Case, own: CaseSummary, base: Case | None, summaries: Mapping[str, CaseSummary]) -> dict[str, Any]:
     """The fields of a cell that its successful trials measured; ``base``: the case that speed-up starts from."""
-    good, measures, first = own.good, own.measures, own.good[0].ranks[0]
-    baseline = measured[base.key] if base else _MeasuredTrials()
+    assert own.numbers is not None
+    baseline = summaries[base.key] if base else NO_TRIALS
     speedup, efficiency, scaling_reason = _scaling(case, own, base, baseline)
-    roofline, roofline_reason = roofline_of(good, [trial.split for trial in measures])
     is_baseline = base is not None and base.key == case.key
-    step_s = estimate([trial.step_s for trial in measures], "s")
-    usage = mean_usage(measures)
-    busy = next((reading for reading in usage if reading.name == BUSY), None)
     return {
-        "throughput": estimate(own.rates, rate_unit(first.unit)),
-        "measures": tuple(measures),
-        "rates": own.rates,
-        "step_s": step_s,
-        "host_step_s": _estimate_of_all([trial.host_step_s for trial in measures], "s"),
+        **own.numbers.fields(),
+        "measures": own.measures,
         "speedup": speedup,
         "efficiency": efficiency,
         "scaling_reason": scaling_reason,
-        "device": first.device,
-        "settings": first.settings,
-        "variables": variables_of(good),
-        "readings": mean_readings([trial.ranks[0].readings for trial in good]),
-        "usage": usage,
-        "energy_errors": worst_errors(trial.energy_errors for trial in measures),
-        "coverage": coverage_of(good),
-        "update_timings": update_timings_of(good),
-        "messages": message_cells(measures, first.messages, len(good[0].ranks)),
-        "gradients": first.gradients,
-        "sharded": first.sharded,
-        "step_times": step_times_of([trial.ranks for trial in good]),
-        "timelines": timelines_of(good),
-        "decomposition": decompose(measures, baseline.measures, efficiency, is_baseline=is_baseline),
-        "decomposition_reason": _decomposition_reason(good),
-        "cost_per_unit": cost_per_unit(good, measures),
-        "device_busy_s": busy.estimate if busy else None,
-        "device_busy_reason": busy.reason if busy else None,
-        "launch_bound": find_launch_bound(case, step_s, busy.estimate if busy else None, usage),
-        "roofline": roofline,
-        "roofline_reason": roofline_reason,
-        "program": summarize_program(good),
+        "decomposition": decompose(own.measures, baseline.measures, efficiency, is_baseline=is_baseline),
     }
 
 
-def _estimate_of_all(values: Sequence[float | None], unit: str) -> Estimate | None:
-    """``None`` where a trial does not have the value."""
-    known = [value for value in values if value is not None]
-    return estimate(known, unit) if len(known) == len(values) else None
-
-
-def _decomposition_reason(good: Sequence[Trial]) -> str | None:
-    """Why no trial's steps were decomposed, where that was requested."""
-    ranks = [rank for trial in good for rank in trial.ranks]
-    if any(all(rank.phases for rank in trial.ranks) for trial in good):
-        return None
-    impossible = next((rank.phases_reason for rank in ranks if rank.phases_reason), None)
-    return impossible or missing_reason(ranks, DECOMPOSITION)
-
-
 def _scaling(
-    case: Case, own: _MeasuredTrials, base: Case | None, baseline: _MeasuredTrials
+    case: Case, own: CaseSummary, base: Case | None, baseline: CaseSummary
 ) -> tuple[Estimate | None, Estimate | None, str | None]:
     """Speed-up and efficiency, or the reason why there are none; the base is 1 rank where it was measured."""
-    if is_collective(own.good):
+    if own.is_collective:
         return None, None, "a collective alone has no speed-up"
     if (problem := claim_problem(case.flags)) is not None:
         return None, None, f"{problem.replace('_', ' ')}: feeds no scaling claim"

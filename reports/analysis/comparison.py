@@ -9,6 +9,7 @@ A night is the part of a sweep that trends keep; two nights with the same machin
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -157,6 +158,10 @@ class NightCell(CaseFinding):
         return comparison_key(self.case)
 
 
+def _outcomes(cells: Sequence[NightCell]) -> list[Outcome]:
+    return [cell.outcome for cell in cells]
+
+
 class Night(FrozenModel):
     """One sweep; ``href`` leads to its report, relative to the index."""
 
@@ -171,6 +176,8 @@ class Night(FrozenModel):
     place: dict[str, str]
     """The fields of the machine and versions that must be equal before two nights are compared, by name."""
     cells: tuple[NightCell, ...]
+    outcomes: dict[Outcome, int] = Field(default_factory=lambda fields: Counter(_outcomes(fields["cells"])))
+    """The number of cells of each outcome; known also where the cells were not read."""
     own_cost: Estimate | None = None
     sources: str | None = None
     """The digest of what its ranks ran; ``None`` in old records."""

@@ -30,7 +30,7 @@ from reports.analysis.price import NO_PRICING, PricedCell, Pricing, price_cells
 
 MIN_CURVE_POINTS = 2
 """Fewer points make no curve."""
-MAX_PREDICTED = 200
+MAX_PREDICTED = 100
 """A prediction by laws fits each of them to each part of a curve. Of a sweep with more curves the first ones are
 predicted, unless rank counts, a link or ranks per node are asked for."""
 

@@ -206,36 +206,46 @@ def explain_flag(flag: str) -> str:
     return f"{meaning}; {action}" if meaning else flag
 
 
+def trial_flags(good: Sequence[Trial]) -> tuple[str, ...]:
+    """What the records of a case's successful trials add to its flags."""
+    nccl, _ = nccl_of(good)
+    found = {
+        "nccl_without_p2p": nccl is not None and is_without_p2p(nccl),
+        "nccl_over_sockets": nccl is not None and is_over_sockets(nccl),
+        "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
+    }
+    return tuple(name for name, holds in found.items() if holds)
+
+
 def cell_flags(
     case: Case,
-    good: Sequence[Trial],
+    good: int,
     baseline: Case | None,
     proof: SameWork | None,
     machinery: str | None,
     link: Link | None,
+    *,
+    collective: bool,
 ) -> tuple[str, ...]:
-    """The flags of a cell: those of its case, and what its trials add.
+    """The flags of a cell: those of its case, and what its trials add; :func:`trial_flags` come after them.
 
     Args:
         case: of the cell.
-        good: its successful trials.
+        good: the number of its successful trials.
         baseline: the case that its speed-up starts from.
         proof: the same-work verdict that counts for the cell.
         machinery: how its backend's implementation differs from the others'.
         link: the slowest links that joined its ranks.
+        collective: whether they measured a collective alone.
     """
-    nccl, _ = nccl_of(good)
     extra = {
         "stand_in_data": case.data is not None and case.data.stands_for is not None,
         "other_machinery": machinery is not None,
-        "no_baseline": baseline is not None and baseline.ranks > 1 and not is_collective(good),
-        "few_trials": len(good) < MIN_TRIALS,
+        "no_baseline": baseline is not None and baseline.ranks > 1 and not collective,
+        "few_trials": good < MIN_TRIALS,
         "loose_tolerance": proof is not None and (proof.tolerance or 0) > LOOSE_TOLERANCE,
         "unproven": proof is not None and proof.verdict == "unproven",
         "slow_links": link is not None and link.achieved_bytes_s < FULL_RATE_SHARE * (link.wanted_bytes_s or 0),
-        "nccl_without_p2p": nccl is not None and is_without_p2p(nccl),
-        "nccl_over_sockets": nccl is not None and is_over_sockets(nccl),
-        "never_settled": any(record.settled is False for trial in good for record in trial.ranks),
     }
     return (*case.flags, *(name for name, holds in extra.items() if holds))
 
@@ -251,8 +261,3 @@ def is_other_scaling(case: Case, amount: float, base: Case, base_amount: float) 
     """
     expected = case.ranks / base.ranks if case.scaling == "weak" else 1.0
     return abs(amount / base_amount / expected - 1) > SCALING_TOLERANCE
-
-
-def is_collective(trials: Sequence[Trial]) -> bool:
-    """Whether the trials measured a collective alone; ``False`` without any."""
-    return bool(trials) and trials[0].ranks[0].kind == "collective"

@@ -175,7 +175,10 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
         slopes = np.stack([np.ones_like(ranks), -growth / divisor, -ranks * (ranks - 1) / divisor], axis=1)[:, :size]
         return -slopes if method == "log" else -slopes * np.exp(model_logs(params))[:, None]
 
-    params = _solve(residuals, jacobian, _initial_params(ranks, scaled, growth, size))
+    if size == 1 and method == "log":
+        params = np.array([np.mean(logs - np.log(ranks))])  # the only parameter is linear
+    else:
+        params = _solve(residuals, jacobian, _initial_params(ranks, scaled, growth, size))
     degrees_of_freedom = len(points) - size
     final_residuals = residuals(params)
     covariance = None

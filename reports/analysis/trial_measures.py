@@ -182,31 +182,51 @@ def _join(values: Iterable[str]) -> str:
     return NODE_SEPARATOR.join(sorted(values))
 
 
-def overhead_of(trials: Sequence[Trial]) -> Estimate | None:
+class TrialOverhead(FrozenModel):
+    """What step timing and sampling cost in one trial: the time without them ÷ with them, of each pair of blocks."""
+
+    device: str
+    """See :func:`device_model`."""
+    ratios: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The geometric mean over the pairs."""
+        return math.exp(math.fsum(map(math.log, self.ratios)) / len(self.ratios))
+
+
+def trial_overheads(trials: Iterable[Trial]) -> tuple[TrialOverhead, ...]:
+    """Of the successful trials that measured it."""
+    return tuple(
+        TrialOverhead(device=device_model(trial.ranks[0].device), ratios=tuple(ratios))
+        for trial in trials
+        if trial.outcome == "ok" and (ratios := overhead_ratios(trial.ranks))
+    )
+
+
+def overhead_of(measured: Sequence[TrialOverhead]) -> Estimate | None:
     """What step timing and sampling cost: throughput with them ÷ without, so that 0.99 is a cost of 1 %.
 
     Each trial is one observation; ``None`` where none measured it.
     """
-    ratios = [ratio for trial in trials if trial.outcome == "ok" and (ratio := overhead_ratio(trial.ranks)) is not None]
-    return estimate(ratios, "1") if ratios else None
+    return estimate([one.ratio for one in measured], "1") if measured else None
 
 
-def overheads_of(trials: Sequence[Trial]) -> dict[str, Estimate]:
+def overheads_of(measured: Iterable[TrialOverhead]) -> dict[str, Estimate]:
     """:func:`overhead_of` the trials of each kind of device, by its name, in the order in which they were used.
 
     A single trial has an interval over its pairs of blocks.
     """
-    by_device: dict[str, list[Trial]] = {}
-    for trial in trials:
-        if trial.outcome == "ok" and overhead_ratios(trial.ranks):
-            by_device.setdefault(device_model(trial.ranks[0].device), []).append(trial)
-    return {device: _overhead_on(measured) for device, measured in by_device.items()}
+    by_device: dict[str, list[TrialOverhead]] = {}
+    for one in measured:
+        by_device.setdefault(one.device, []).append(one)
+    return {device: _overhead_on(found) for device, found in by_device.items()}
 
 
-def _overhead_on(trials: Sequence[Trial]) -> Estimate:
-    if len(trials) == 1:
-        return estimate(overhead_ratios(trials[0].ranks), "1").model_copy(update={"n": 1})
-    return estimate([ratio for trial in trials if (ratio := overhead_ratio(trial.ranks)) is not None], "1")
+def _overhead_on(measured: Sequence[TrialOverhead]) -> Estimate:
+    if len(measured) == 1:
+        return estimate(measured[0].ratios, "1").model_copy(update={"n": 1})
+    return estimate([one.ratio for one in measured], "1")
 
 
 def device_model(device: str) -> str:

@@ -18,6 +18,7 @@ from reports.analysis.comparison import (
 from reports.analysis.stats import Estimate
 from reports.page import trends
 from reports.page.elements import Hyperlink, Page, Section, Table
+from reports.page.large_sweeps import bounded
 from reports.page.palette import backend_styles
 from reports.page.trends import Trend, group_of, trend_sections
 
@@ -25,25 +26,33 @@ MAX_OPEN_TRENDS = 2
 """The figures of further workloads are folded."""
 MAX_OPEN_SWEEPS = 14
 """Older sweeps are folded."""
+LIST_HINT = "`python -m harness sweeps list --limit 0` lists all of them."
 DATE_FORMATS = ("%m-%d", "%Y-%m-%d", "%m-%d %H:%M", "%Y-%m-%d %H:%M")
 
 
-def make_index(nights: Sequence[Night], unfinished: Sequence[str] = ()) -> Page:
-    """The index page; ``nights``: at least one, the oldest first; ``unfinished``: sweeps that were left out."""
+def make_index(nights: Sequence[Night], unfinished: Sequence[str] = (), older: Sequence[Night] = ()) -> Page:
+    """The index page.
+
+    Args:
+        nights: The sweeps that are compared and drawn: at least one, the oldest first.
+        unfinished: Sweeps that were left out.
+        older: Further sweeps, which are in the table only; their cells may be missing.
+    """
     last = latest_comparison(nights)
     reference = last.after if last else nights[-1]
     first = comparison_with_oldest(nights, reference) if last else None
-    labels = dict(zip((night.sweep for night in nights), short_dates(nights), strict=True))
-    sweeps = _sweeps_table(nights, reference, labels)
+    every = sorted((*older, *nights), key=lambda night: (night.started_at, night.sweep))
+    labels = dict(zip((night.sweep for night in every), short_dates(every), strict=True))
+    sweeps = _sweeps_table(every, reference, labels)
     return Page(
-        title=f"Trend over {formatting.counted(len(nights), 'sweep')}",
+        title=f"Trend over {formatting.counted(len(every), 'sweep')}",
         answers=tuple(_answers(nights, last, first, labels)),
         warnings=tuple(_warnings(nights[-1], reference, labels, unfinished)),
         sections=(
             Section("Sweeps", tables=(_slice_rows(sweeps, None, MAX_OPEN_SWEEPS),)),
             *_tables(nights, last, first, labels),
-            *_trends(nights, labels, reference, last),
-            *_older_sweeps(sweeps),
+            *_trends(nights, labels, reference, last, len(older)),
+            *(bounded(section, LIST_HINT) for section in _older_sweeps(sweeps)),
         ),
     )
 
@@ -114,8 +123,9 @@ def _older_sweeps(sweeps: Table) -> Iterator[Section]:
 
 
 def _trends(
-    nights: Sequence[Night], labels: dict[str, str], reference: Night, last: NightComparison | None
+    nights: Sequence[Night], labels: dict[str, str], reference: Night, last: NightComparison | None, older: int
 ) -> Iterator[Section]:
+    left_out = f"{formatting.counted(older, 'older sweep')} not drawn" if older else ""
     styles = backend_styles(cell for night in nights for cell in night.cells)
     groups = dict.fromkeys(group_of(cell) for night in nights for cell in night.measured().values())
     for number, group in enumerate(groups):
@@ -125,7 +135,8 @@ def _trends(
         changes = last.changes if last else ()
         trend = Trend(f"g{number}", group, planned, shown, reference, styles, since, changes)
         for section in trend_sections(trend):
-            yield replace(section, folded=section.folded or number >= MAX_OPEN_TRENDS)
+            subtitle = " · ".join(filter(None, (section.subtitle, left_out)))
+            yield replace(section, subtitle=subtitle, folded=section.folded or number >= MAX_OPEN_TRENDS)
 
 
 def _tables(
@@ -194,7 +205,7 @@ def _failures_table(nights: Sequence[Night], labels: dict[str, str]) -> Table:
 
 def _outcomes(night: Night) -> str:
     """``14 ok, 2 skipped``"""
-    counts = Counter(cell.outcome for cell in night.cells)
+    counts = Counter(night.outcomes)
     return (
         ", ".join(
             f"{counts[name]} {name}" for name in ("ok", "failed", "timeout", "invalid", "skipped") if counts[name]

@@ -47,22 +47,22 @@ def further_section(cells: Sequence[Cell]) -> Section | None:
     return Section("All cells", tables=(table,), chapter=FURTHER, folded=True)
 
 
-def bounded(section: Section) -> Section:
-    """The section with the first rows of its tables."""
-    return replace(section, tables=tuple(map(first_rows, section.tables)))
+def bounded(section: Section, hint: str = EXPORT_HINT) -> Section:
+    """The section with the first rows of its tables; ``hint``: where all rows are."""
+    return replace(section, tables=tuple(first_rows(table, hint) for table in section.tables))
 
 
-def first_rows(table: Table) -> Table:
+def first_rows(table: Table, hint: str = EXPORT_HINT) -> Table:
     """The first :data:`MAX_TABLE_ROWS` rows, and a note that says so where there are more."""
     count = len(table.rows)
     if count <= MAX_TABLE_ROWS:
         return table
-    return replace(table, rows=table.rows[:MAX_TABLE_ROWS], note=_with_first(table.note, MAX_TABLE_ROWS, count))
+    return replace(table, rows=table.rows[:MAX_TABLE_ROWS], note=_with_first(table.note, MAX_TABLE_ROWS, count, hint))
 
 
-def _with_first(note: str, shown: int, count: int) -> str:
+def _with_first(note: str, shown: int, count: int, hint: str = EXPORT_HINT) -> str:
     """The note of a table; before it, how many of its rows are shown where those are not all."""
-    return note if shown >= count else f"The first {shown:,} of {count:,} rows. {EXPORT_HINT} {note}".strip()
+    return note if shown >= count else f"The first {shown:,} of {count:,} rows. {hint} {note}".strip()
 
 
 def bounded_lines(lines: Sequence[str]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from tests.support.postgresql_server import PASSWORD, CannotServe, serving
 from tests.support.store_behaviour import LedgerBehaviour, StoreBehaviour
 from tests.support.stores import begin, write_sweep
 from tests.support.stores import opened as opened
+from tests.support.summary_behaviour import SummaryBehaviour
 
 pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")
 
@@ -63,6 +64,10 @@ def new_file(tmp_path):
 
 
 class TestStore(StoreBehaviour):
+    pass
+
+
+class TestSummaries(SummaryBehaviour):
     pass
 
 

@@ -1,13 +1,15 @@
-"""`check` of a store of 1,000 nights × 50 cells × 5 trials, and what it reads of them: the newest 60."""
+"""`check` of a store of 3,000 nights × 50 cells × 4 metrics × 5 trials, and what it reads of them: the newest 60."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from bench.core.case import Case
 from harness.planning.environment import read_environment
@@ -26,7 +28,8 @@ from harness.store.tables import (
 from reports.analysis.trial_measures import settings_of
 from tests.perf.whole_command import harness
 
-NIGHTS, LAST, TRIALS = 1000, 60, 5
+NIGHTS, LAST, TRIALS = 3000, 60, 5
+FIRST = datetime(2017, 1, 1, tzinfo=UTC)
 NAMES = ("step_s", "rate", "memory_bytes", "exposed_s")
 CASES = [
     Case(workload="synthetic", workload_options={"width": width}, backend=backend, transport="gloo", ranks=2, batch=120)
@@ -35,23 +38,27 @@ CASES = [
 ]
 KEYS = [case.key for case in CASES]
 SUITE, PLAN = Suite(name="nightly"), Plan(cases=tuple(CASES), skips=(), not_applicable=(), repeats=TRIALS)
-LIMIT_S, LIMIT_BYTES = 3.0, 500 * 2**20
+LIMIT_S, LIMIT_BYTES = 10.0, 500 * 2**20
 
 
 def make_store(place: Path) -> None:
-    """Rows as a sweep leaves them, but for the trials' bodies, which are not read."""
+    """Rows as a sweep leaves them, but for the trials' bodies, which are not read. The numbers of the newest nights
+    are made one by one; those before repeat them."""
     store, here, chance = open_store(str(place), create=True), read_environment(), random.Random(0)
     settings = json.dumps(settings_of(CASES[0]))
     with store.database.writing("") as connection:
         connection.execute(environments_table.insert().values(id=here.id, body=here.model_dump_json()))
-        for number in range(NIGHTS):
-            name = f"{number:04d}"
-            info = SweepInfo(id=name, started_at=name, command="", suite=SUITE, plan=PLAN, environment=here)
+        for number in reversed(range(NIGHTS)):
+            name, at = f"{number:04d}", (FIRST + timedelta(days=number)).isoformat()
+            info = SweepInfo(id=name, started_at=at, command="", suite=SUITE, plan=PLAN, environment=here)
             body = info.model_dump_json(exclude={"finished_at"}) if number == NIGHTS - 1 else "{}"
             connection.execute(
-                sweeps_table.insert().values(id=name, started_at=name, finished_at=name, environment=here.id, body=body)
+                sweeps_table.insert().values(id=name, started_at=at, finished_at=at, environment=here.id, body=body)
             )
             connection.execute(nights_table.insert().values(sweep=name, suite="nightly"))
+            if number < NIGHTS - LAST:
+                _repeat(connection, f"{number % LAST + NIGHTS - LAST:04d}", name)
+                continue
             connection.execute(
                 cells_table.insert(), [{"sweep": name, "key": key, "settings": settings} for key in KEYS]
             )
@@ -62,6 +69,14 @@ def make_store(place: Path) -> None:
             ]
             connection.execute(measures_table.insert(), measured)
     store.close()
+
+
+def _repeat(connection: sa.Connection, of: str, name: str) -> None:
+    """Rows of one night as those of another."""
+    for table in (cells_table, trials_table, measures_table):
+        columns = [column for column in table.columns if column.name != "sweep"]
+        rows = sa.select(sa.literal(name), *columns).where(table.c.sweep == of)
+        connection.execute(table.insert().from_select(["sweep", *(column.name for column in columns)], rows))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +94,7 @@ def read(store: Store) -> int:
     return len(found)
 
 
-def test_what_a_check_reads_of_a_thousand_nights(benchmark, tell, place):
+def test_what_a_check_reads_of_thousands_of_nights(benchmark, tell, place):
     def opened() -> tuple[tuple[Store], dict]:
         return (open_store(str(place), create=False, upgrade=True),), {}
 
@@ -93,7 +108,7 @@ def test_what_a_check_reads_of_a_thousand_nights(benchmark, tell, place):
     )
 
 
-def test_a_store_of_a_thousand_nights_is_checked(benchmark, tell, place):
+def test_a_store_of_thousands_of_nights_is_checked(benchmark, tell, place):
     peaks: list[int] = []
 
     def check() -> None:
@@ -105,7 +120,7 @@ def test_a_store_of_a_thousand_nights_is_checked(benchmark, tell, place):
     benchmark.pedantic(check, rounds=5, iterations=1)
     benchmark.extra_info |= {"peak_bytes": max(peaks)}
     tell(
-        f"the whole command, {NIGHTS:,} nights × {len(CASES)} cells: median {benchmark.stats.stats.median:.2f} s, "
-        f"fastest {benchmark.stats.stats.min:.2f} s (goal {LIMIT_S:.0f}), peak {max(peaks) / 2**20:.0f} MiB (goal "
-        f"{LIMIT_BYTES / 2**20:.0f})"
+        f"the whole command, {NIGHTS:,} nights × {len(CASES) * len(NAMES)} series: median "
+        f"{benchmark.stats.stats.median:.2f} s, fastest {benchmark.stats.stats.min:.2f} s (goal {LIMIT_S:.0f}), "
+        f"peak {max(peaks) / 2**20:.0f} MiB (goal {LIMIT_BYTES / 2**20:.0f})"
     )

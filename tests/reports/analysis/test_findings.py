@@ -13,7 +13,7 @@ def test_of_many_curves_the_first_are_predicted_unless_rank_counts_are_asked_for
     assert len(findings.curves) > len(findings.curve_predictions) == MAX_PREDICTED
     assert [found.curve for found in findings.curve_predictions] == list(findings.curves)[:MAX_PREDICTED]
     assert findings.unpredicted_reason == (
-        f"the first 200 of {len(findings.curves)} curves are predicted: name rank counts (--predict)"
+        f"the first 100 of {len(findings.curves)} curves are predicted: name rank counts (--predict)"
     )
     every = analyse_cells(cells, PredictOptions(counts=(4,)))
     assert len(every.curve_predictions) == len(every.curves)

@@ -15,7 +15,7 @@ from bench.core.telemetry import HOST, Device, NodeTelemetry, Series
 from harness.store.opening import open_store
 from reports.analysis import formatting
 from reports.analysis.cells import make_cells
-from reports.analysis.trial_measures import measure_trial, overheads_of, settings_of, stored_measures
+from reports.analysis.trial_measures import measure_trial, overheads_of, settings_of, stored_measures, trial_overheads
 from tests.support import old_store
 from tests.support.builders import make_case, make_record, make_trial
 
@@ -163,7 +163,7 @@ def test_the_overhead_is_told_for_each_kind_of_device():
         with_overhead(1.05, "cuda:0 (NVIDIA H200)"),
         make_trial(make_case(ranks=1)),
     ]
-    found = overheads_of(trials)
+    found = overheads_of(trial_overheads(trials))
     assert list(found) == ["CPU", "NVIDIA H200"]
     assert found["CPU"].value == pytest.approx(1 / 1.003, rel=1e-5)
     assert found["CPU"].n == 2
