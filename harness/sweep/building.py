@@ -26,6 +26,7 @@ from harness.sweep.data import prepare_data
 from harness.sweep.pricing import pricing_of
 from harness.sweep.progress import SweepProgress
 from harness.sweep.report import sweep_cells
+from harness.sweep.stored_trials import read_trials
 from harness.sweep.turns import Turns
 from reports.analysis.findings import analyse_cells
 from reports.analysis.formatting import counted
@@ -172,8 +173,8 @@ class LaterCells:
 
     def _show_table(self, title: str) -> None:
         with self.turns.turn():
-            trials = self.store.trials(self.info.id)
-            cells = sweep_cells(self.info, trials, self.plugins.backends, self.plugins.workloads)
+            stored = read_trials(self.store, self.info, whole=0)
+            cells = sweep_cells(self.info, stored.summaries, self.plugins.backends, self.plugins.workloads)
             measured = tuple(cell for cell in cells if cell.outcome != "skipped")
             findings = analyse_cells(measured, DEFAULT_PREDICT_OPTIONS, pricing_of(self.info.suite, None))
             print_line(self.console, f"first results, {title}:")
