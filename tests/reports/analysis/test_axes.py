@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reports.analysis.axes import compare_axes, find_axes, value_on
+from reports.analysis.case_groups import MAX_CURVES
 from reports.analysis.cells import make_cells
-from reports.analysis.findings import MAX_CURVES, analyse_cells, group_cells
+from reports.analysis.findings import analyse_cells, group_cells
 from reports.formats.terminal import cell_tables
 from reports.page.axes_section import axis_sentence, axis_table
 from reports.page.plotly_charts import plotly_figure

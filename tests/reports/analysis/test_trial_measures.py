@@ -177,7 +177,7 @@ def test_the_overhead_is_told_for_each_kind_of_device():
 
 def test_what_was_measured_several_times_costs_a_part_of_it_and_so_does_its_noise():
     (once,), (tenfold,) = (
-        overheads_of([with_overhead(ratio, "cpu", multiple=multiple)]).values()
+        overheads_of(trial_overheads([with_overhead(ratio, "cpu", multiple=multiple)])).values()
         for ratio, multiple in ((1.004, 1), (1.004**10, 10))
     )
     assert tenfold.value == pytest.approx(once.value) == pytest.approx(1 / 1.004)
