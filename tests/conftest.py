@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -29,6 +30,14 @@ def _without_waiting_for_the_disk(connection, _record) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing them")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests alone are asked for, the files that hold none are not imported: that takes longer than most of
+    those tests."""
+    if config.option.markexpr != "slow" or not collection_path.is_file():
+        return None
+    return True if "mark.slow" not in collection_path.read_text() else None
 
 
 @pytest.fixture

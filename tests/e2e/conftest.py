@@ -138,8 +138,9 @@ class Room(Harness):
         self.holder.communicate(timeout=30)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory):
+    """One for all tests of a worker; each sets what it needs before it opens a page."""
     with chromium(tmp_path_factory.mktemp("profile")) as started:
         yield started
 

@@ -66,7 +66,6 @@ def test_a_rank_that_fails_is_named_at_once(harness, fault, said, ranks):
         assert trial["wall_s"] < 30, "the trial did not wait for its time limit of 60 s"
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["kill:rank=1,step=3", "raise:rank=1,step=3", "exit:rank=0,step=3"])
 def test_a_rank_that_fails_under_mpirun_is_named(harness, fault):
     (cell,) = injected(harness, fault, *MPI)
@@ -110,11 +109,10 @@ def test_a_rank_that_hangs_at_start_is_named(harness):
         assert "rank 0 while joining the other ranks (stopped)" in cell["reason"]
 
 
-@pytest.mark.alone
 def test_a_stopped_rank_is_named_and_not_the_one_that_gives_up_on_it(harness):
     """Horovod gives up on a rank after half a minute."""
     horovod = ("--backends", "horovod", "--workloads", "synthetic", "--ranks", "2", "--steps", "8")
-    (cell,) = injected(harness, "stop:rank=1,step=3", *horovod)
+    (cell,) = injected(harness, "stop:rank=1,step=3", *horovod, timeout="120")
     assert cell["outcome"] == "failed"
     assert "rank 1 was stopped by a signal in measured step 3" in cell["reason"]
     (trial,) = trials(harness, "failed")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.e2e.conftest import by_title
 
 
@@ -13,7 +11,6 @@ def all_same(document) -> None:
     assert {cell["same_work"]["verdict"] for cell in document["cells"]} == {"same"}
 
 
-@pytest.mark.alone
 def test_horovod_over_mpi_and_with_half_precision_gradients(harness):
     document = harness.lean_sweep(
         "--backends",
