@@ -41,6 +41,7 @@ MIN_KEPT_CASES = 100
 """The trials of fewer cases are read in a second or two."""
 MAX_BODY_LENGTH = MAX_RECORD_BYTES // 4
 """Of a record, in characters of 4 bytes at most."""
+PATIENCE_S = 2.0
 RETRY_HINT = "or leave it: a report makes them again"
 NIGHT_CELLS: TypeAdapter[tuple[NightCell, ...]] = TypeAdapter(tuple[NightCell, ...])
 ModelT = TypeVar("ModelT", bound=FrozenModel)
@@ -122,8 +123,12 @@ def parse_kept(kind: type[ModelT], body: object) -> ModelT | None:
         return None
 
 
-def keep_summaries(store_url: str, sweep: str, summaries: Mapping[str, CaseSummary]) -> None:
-    """Keep summaries of a sweep that has ended, where the store can be written; else it stays as it is."""
+def keep_summaries(store_url: str, sweep: str, summaries: Mapping[str, CaseSummary]) -> bool:
+    """Keep summaries of a sweep that has ended, where the store can be written; else it stays as it is.
+
+    Returns:
+        Whether more of them can be kept.
+    """
     table, code = case_summaries_table, summary_code()
     bodies = {key: summary.model_dump_json() for key, summary in summaries.items()}
     rows = [
@@ -137,8 +142,7 @@ def keep_summaries(store_url: str, sweep: str, summaries: Mapping[str, CaseSumma
             connection.execute(table.delete().where((table.c.sweep == sweep) & table.c.key.in_(list(bodies))))
             connection.execute(table.insert(), rows)
 
-    if rows:
-        _keep_if_possible(store_url, table, keep, f"the case summaries of sweep {sweep}")
+    return not rows or _keep_if_possible(store_url, table, keep, f"the case summaries of sweep {sweep}")
 
 
 def read_nights(store: Store) -> dict[str, Night]:
@@ -222,17 +226,21 @@ def _cells_json(night: Night) -> str:
     )
 
 
-def _keep_if_possible(store_url: str, table: sa.Table, keep: Callable[[Store], None], what: str) -> None:
+def _keep_if_possible(store_url: str, table: sa.Table, keep: Callable[[Store], None], what: str) -> bool:
     """Keep something, unless the store has an earlier format, which a report leaves as it is, or can't be written:
-    what is not kept is made again. ``what``: for the log."""
+    what is not kept is made again. ``what``: for the log. Returns whether it was kept."""
     try:
         with closing(open_store(store_url, create=False)) as store:
-            has_table = store.database.has_table(table)
-        if has_table:
-            with closing(open_store(store_url, create=False, upgrade=True)) as store:
-                keep(store)
+            if not store.database.has_table(table):
+                return False
+        with closing(open_store(store_url, create=False, upgrade=True)) as store:
+            # Others that hold it longer are not worth waiting for.
+            store.database.patience.limit_s = min(store.database.patience.limit_s, PATIENCE_S)
+            keep(store)
     except StoreError as problem:
         log.debug("%s: not kept: %s", what, problem)
+        return False
+    return True
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

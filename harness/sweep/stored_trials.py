@@ -65,9 +65,11 @@ def read_trials(store: Store, info: SweepInfo, whole: int = MAX_WHOLE_TRIALS) ->
         if key in first:
             by_key[key] = trials
 
+    possible = info.finished_at is not None
+
     def keep(made: Mapping[str, CaseSummary]) -> None:
-        if info.finished_at is not None:
-            keep_summaries(store.location, info.id, made)
+        nonlocal possible
+        possible = possible and keep_summaries(store.location, info.id, made)
 
     summaries = read_summaries(store, info.id, cases, first, seen, keep)
     if unread := [key for key in first if key in summaries and key not in by_key]:
