@@ -279,8 +279,8 @@ def turn_folder() -> Path:
     for place in MACHINE_FOLDERS:
         with suppress(OSError):
             found = place.stat()
-            # As root made it: what each user sees of it is the same.
-            if stat.S_IMODE(found.st_mode) == SHARED_MODE and found.st_uid == 0:
+            # As root made it, and on no read-only file system: what each user sees of it is the same.
+            if stat.S_IMODE(found.st_mode) == SHARED_MODE and found.st_uid == 0 and os.access(place, os.W_OK):
                 return place / FOLDER_NAME
     return MACHINE_FOLDERS[-1] / FOLDER_NAME
 
