@@ -9,6 +9,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -104,7 +105,7 @@ def run_sweep(
         StoreError: The store, or the disk of the folder, takes no further trial.
         KeyboardInterrupt: After an interrupt. It is deferred to where this waits: what was started is cancelled then.
     """
-    with store.patient(), RunningTime() as running_time, interrupts_deferred():
+    with store.patient(), RunningTime() as running_time, interrupts_deferred(), closing(site):
         store_kept(folder, info.id, store)
         _run_rounds(info, store, site, backends, folder, watcher, running_time, turns or Turns(), extension)
 

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,23 @@ def test_a_killed_harness_leaves_no_rank(place):
     place.nothing_left()
 
 
+def test_an_agent_serves_trials_until_it_dies_which_costs_one(place):
+    process = place.start("--backends", "ddp", "--nodes", "2", "--repeats", "3", "--steps", "150")
+    second = place.nodes["n2"]
+    _await_steps(place, process)
+    (first,) = _agents(second)
+    _await(lambda: len(_ended(place)) == 1 and _measuring(place), process)
+    assert _agents(second) == [first], "the second trial has the agent of the first one"
+    os.kill(first, signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 4, err
+    (cell,) = json.loads(out)["cells"]
+    assert cell["n"] == 2
+    assert "node 1 (n2) is gone: its agent" in cell["reason"], cell["reason"]
+    assert _ended(place) == ["ok", "failed", "ok"]
+    place.nothing_left(swept=["n1"])
+
+
 def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
     process = place.start("--backends", "ddp", "--nodes", "1,2", "--steps", "400", "--seed", "6")
     _await_steps(place, process)
@@ -270,9 +288,29 @@ def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
 
 def _await_steps(place: Place, process: subprocess.Popen) -> None:
     """Until the rank on the second host is in its window."""
-    deadline = time.monotonic() + 90
+    _await(lambda: _measuring(place), process)
+
+
+def _measuring(place: Place) -> bool:
     scratch = place.nodes["n2"].outside(SCRATCH)
-    while not any(one.phase == "measured step" for trial in scratch.iterdir() for one in read_progress(trial)):
+    return any(one.phase == "measured step" for trial in scratch.iterdir() for one in read_progress(trial))
+
+
+def _await(seen: Callable[[], bool], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 90
+    while not seen():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no step within 90 s"
-        time.sleep(0.05)
+        assert time.monotonic() < deadline, "not within 90 s"
+        time.sleep(0.02)
+
+
+def _agents(node: Node) -> list[int]:
+    return [pid for pid in node.processes() if "bench.node.agent" in _command_line(pid).split()]
+
+
+def _ended(place: Place) -> list[str]:
+    """The outcomes of the last sweep's trials so far, in their order."""
+    store = place.folder / ".runs" / "results.sqlite"
+    with closing(sqlite3.connect(store)) as opened:
+        query = "select outcome from trials where sweep = (select max(id) from sweeps) order by rowid"
+        return [outcome for (outcome,) in opened.execute(query)]

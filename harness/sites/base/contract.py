@@ -182,6 +182,10 @@ class Site(ABC):
         """As :meth:`warm`, when modules have been installed since it was called."""
         self.warm(modules)
 
+    def close(self) -> None:
+        """End what it keeps between the trials of a sweep. Called after the last one; a later trial starts it again."""
+        return
+
 
 class Job(ABC):
     """The processes of one trial."""

@@ -29,6 +29,16 @@ def node_command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "bench.node.agent", *arguments]
 
 
+def feed_arguments(modules: Sequence[str] | None) -> list[str]:
+    """The arguments of an agent that serves several trials (pure).
+
+    Args:
+        modules: What the backends of the trials name to be imported once, beside the frameworks; ``None``: all ranks
+            run a program, and import nothing of ours.
+    """
+    return ["--feed", *([] if modules is None else [f"--preload={','.join(modules)}"])]
+
+
 def needs_certificate(case: Case, roles: Sequence[Role]) -> bool:
     """Whether the agents of a trial have to be given a certificate (pure): that of a single node makes its own."""
     return case.nodes > 1 and any(role.certified for role in roles)
@@ -151,6 +161,7 @@ __all__ = [
     "LostNode",
     "UnstartedJob",
     "failed_start",
+    "feed_arguments",
     "gather_result",
     "needs_certificate",
     "node_command",

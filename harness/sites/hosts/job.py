@@ -1,4 +1,4 @@
-"""A trial on hosts: an ssh session for each node, and one more where a launcher starts the ranks."""
+"""A trial on hosts: an agent for each node, and one more ssh session where a launcher starts the ranks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from bench.core.case import Case
 from bench.node.node_trial import READY_LINE
 from bench.node.transfer import TransferReceiver
+from bench.node.trial_feed import FedTrial
 from harness.sites.base.contract import Job, TrialResult
 from harness.sites.base.remote import MARGIN_S, LostNode, gather_result, read_node_reports
 from harness.sites.hosts import client
+from harness.sites.hosts.agents import KeptAgents, TrialPart
 from harness.sites.hosts.hosts_file import Host
 from harness.sites.hosts.session import SshSession
 
@@ -28,12 +30,24 @@ NO_ANSWER = "it did not report at the time limit, nor when it was asked to: its 
 
 
 class HostCommand(NamedTuple):
-    """A command for one host. ``node``: the node whose agent it is; ``None``: it is the launcher."""
+    """A command for one host.
+
+    Attributes:
+        title: The name of its log, without the suffix.
+        node: The node whose agent it is; ``None``: it is the launcher.
+        host: Where it runs.
+        command: The argument list of ssh.
+        document: What an agent that outlives the trial is told; ``None``: the command is for this trial alone.
+    """
 
     title: str
     node: int | None
     host: Host
     command: list[str]
+    document: FedTrial | None = None
+
+
+Session = SshSession | TrialPart
 
 
 class SshJob(Job):
@@ -46,6 +60,7 @@ class SshJob(Job):
         config: The text of ssh's configuration, for the launcher.
         access: How ssh reaches the hosts, for error messages.
         certificate: That of the trial, which the agents read before the case; ``None``: they need none.
+        agents: Those that outlive the trial.
     """
 
     def __init__(
@@ -56,26 +71,34 @@ class SshJob(Job):
         config: str,
         access: client.SshAccess,
         certificate: str | None = None,
+        agents: KeptAgents | None = None,
     ) -> None:
+        self.agents = agents or KeptAgents()
         self.case, self.folder, self.access, self.config = case, folder, access, config
-        self.events: queue.Queue[SshSession | int] = queue.Queue()
+        self.events: queue.Queue[Session | int] = queue.Queue()
         """Sessions that have ended, and numbers of nodes that are ready for the launcher's ranks."""
-        self.nodes: dict[int, SshSession] = {}
+        self.nodes: dict[int, Session] = {}
         self.nodes_not_ready = set(range(case.nodes))
         self.launcher_command = next(
             (host_command for host_command in host_commands if host_command.node is None), None
         )
         self.launcher: SshSession | None = None
-        self.stopped: set[SshSession] = set()
+        self.stopped: set[Session] = set()
         """Those whose ssh was stopped by a signal when the trial ended."""
         messages = [*([certificate] if certificate else []), case.model_dump(mode="json")]
         try:
             for host_command in host_commands:
                 if host_command.node is not None:
-                    self.nodes[host_command.node] = self._open(host_command, messages)
+                    self.nodes[host_command.node] = self._open_node(host_command, messages)
         except BaseException:
             self.cancel()
             raise
+
+    def _open_node(self, host_command: HostCommand, messages: Sequence[Any]) -> Session:
+        if host_command.document is None:
+            return self._open(host_command, messages)
+        agent = self.agents.take(host_command.host, host_command.command)
+        return TrialPart(agent, host_command.document, self.folder / f"{host_command.title}.log", self.events.put)
 
     def _open(self, host_command: HostCommand, messages: Sequence[Any]) -> SshSession:
         receiver, ready = TransferReceiver(self.folder), False
@@ -99,7 +122,7 @@ class SshJob(Job):
             self.launcher = self._open(self.launcher_command, [self.config])
 
     @property
-    def _sessions(self) -> list[SshSession]:
+    def _sessions(self) -> list[Session]:
         return [*self.nodes.values(), *((self.launcher,) if self.launcher else ())]
 
     def wait(self, timeout_s: float) -> TrialResult:
@@ -114,10 +137,10 @@ class SshJob(Job):
             self.cancel()
         return self._result(timed_out=timed_out)
 
-    def _running(self) -> list[SshSession]:
+    def _running(self) -> list[Session]:
         return [session for session in self.nodes.values() if not session.ended]
 
-    def _answering(self) -> list[SshSession]:
+    def _answering(self) -> list[Session]:
         return [session for session in self._running() if not session.is_stopped]
 
     def _wait_for_first_end(self, deadline: float) -> bool:
@@ -155,7 +178,7 @@ class SshJob(Job):
         result = gather_result(self.folder, self.case, lost, timed_out=timed_out)
         return result if self.launcher is None or lost else self._with_launcher_output(self.launcher, result)
 
-    def _failure_of(self, session: SshSession) -> str:
+    def _failure_of(self, session: Session) -> str:
         if session.problem:
             return session.problem
         if session in self.stopped:

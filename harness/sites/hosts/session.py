@@ -94,6 +94,10 @@ class SshSession:
                 while left:
                     left = left[self.process.stdin.write(left) or 0 :]
 
+    def send(self, message: Any) -> None:
+        """Send a message to the command's standard input, as one line of JSON."""
+        self._send(f"{json.dumps(message)}\n")
+
     def _send(self, text: str) -> None:
         self._outgoing.put(text)
 

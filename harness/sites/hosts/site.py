@@ -6,7 +6,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -16,10 +16,12 @@ from bench.host.certificate import create_certificate
 from bench.host.paths import from_home
 from bench.node.launchers.base import AGENT, choose_launcher
 from bench.node.launchers.runner import CASE_FILE, ONE_NODE_LAUNCHERS, launcher_arguments
+from bench.node.trial_feed import FedTrial
 from bench.plugins.backend import Options
 from harness.sites.base.contract import Job, Site, SiteOptions, TrialRequest
-from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
+from harness.sites.base.remote import feed_arguments, needs_certificate, node_command, rendezvous_port
 from harness.sites.hosts import client
+from harness.sites.hosts.agents import KeptAgents
 from harness.sites.hosts.hosts_file import PATH_PATTERN, USER_PATTERN, Host, read_hosts
 from harness.sites.hosts.job import HostCommand, SshJob
 
@@ -89,6 +91,10 @@ class SshSite(Site):
             self.chosen.known_hosts,
             self.chosen.host_key_checking,
         )
+        self._agents = KeptAgents()
+        self._programs_only = False
+        self._modules: tuple[str, ...] | None = ()
+        """What agents that outlive a trial import once; ``None``: not even the frameworks."""
         self.host_checks = client.HostChecks(self.access, self.chosen.folder, self._python)
 
     def _python(self, host: Host) -> str:
@@ -135,15 +141,20 @@ class SshSite(Site):
         launched = launcher in ONE_NODE_LAUNCHERS
         # The path is the same on all hosts: a launcher, or Dask's driver, passes it on to all ranks.
         out = f"{self.chosen.scratch.rstrip('/')}/scaling-{token}"
-        rank_arguments = ["--ranks", "own" if launcher == AGENT else launcher]
+        env = self._variables(case, hosts, port)
+        if launcher == AGENT:
+            return [
+                self._fed_agent(host, config, FedTrial(name=token, out=out, fresh=True, case=case, variables=variables))
+                for host, variables in zip(hosts, self._of_nodes(env, len(hosts)), strict=True)
+            ]
+        rank_arguments = ["--ranks", launcher]
         if launched:
             rank_arguments = ["--ranks", "elsewhere", "--case", f"{out}/{CASE_FILE}"]
         rank_arguments += ["--certificate", "-"] if needs_certificate(case, roles) else []
-        env = self._variables(case, hosts, port)
         host_commands = []
-        for number, host in enumerate(hosts):
+        for number, (host, variables) in enumerate(zip(hosts, self._of_nodes(env, len(hosts)), strict=True)):
             words = node_command("--stdio", *rank_arguments, "--fresh", "--out", out, python=self._python(host))
-            line = client.remote_command(self.chosen.folder, {"SCALING_NODE": str(number), **env}, words)
+            line = client.remote_command(self.chosen.folder, variables, words)
             host_commands.append(HostCommand(f"agent-{number}", number, host, client.ssh_command(config, host, line)))
         if launched:
             slots_by_address = [(host.connect_address, case.ranks_on_a_node) for host in hosts]
@@ -151,6 +162,16 @@ class SshSite(Site):
             line = client.remote_command(self.chosen.folder, env, words)
             host_commands.append(HostCommand(launcher, None, hosts[0], client.ssh_command(config, hosts[0], line)))
         return host_commands
+
+    def _of_nodes(self, env: Mapping[str, str], nodes: int) -> list[dict[str, str]]:
+        return [{"SCALING_NODE": str(number), **env} for number in range(nodes)]
+
+    def _fed_agent(self, host: Host, config: str, trial: FedTrial) -> HostCommand:
+        """The command of an agent that serves trials one after another, with what it is told of this one."""
+        words = node_command(*feed_arguments(self._modules), python=self._python(host))
+        command = client.ssh_command(config, host, client.remote_command(self.chosen.folder, {}, words))
+        number = trial.variables["SCALING_NODE"]
+        return HostCommand(f"agent-{number}", int(number), host, command, trial)
 
     def _variables(self, case: Case, hosts: Sequence[Host], port: int) -> dict[str, str]:
         named = {"SCALING_INTERFACE": self.chosen.interface} if self.chosen.interface else {}
@@ -166,7 +187,21 @@ class SshSite(Site):
         host_commands = self._host_commands(case, roles, hosts, CONFIG_FILE, "trial", 29500)
         head = "# Each agent reads the case from standard input, which stays open: the agent ends when it closes.\n"
         lines = "".join(f"{shlex.join(host_command.command)}\n" for host_command in host_commands)
-        return {CONFIG_FILE: client.ssh_config(hosts, self.access), "commands.sh": head + lines}
+        documents = {
+            f"{host_command.title}.json": f"{host_command.document.model_dump_json(exclude_defaults=True)}\n"
+            for host_command in host_commands
+            if host_command.document is not None
+        }
+        return {CONFIG_FILE: client.ssh_config(hosts, self.access), "commands.sh": head + lines, **documents}
+
+    def reserve(self, cases: Sequence[Case]) -> None:
+        self._programs_only = all(case.program is not None for case in cases)
+
+    def warm(self, modules: tuple[str, ...]) -> None:
+        self._modules = None if self._programs_only else modules
+
+    def close(self) -> None:
+        self._agents.close()
 
     def start(self, trial: TrialRequest) -> Job:
         case, roles, folder = trial
@@ -179,7 +214,17 @@ class SshSite(Site):
             case, roles, hosts, str(config), secrets.token_hex(8), rendezvous_port(folder.name)
         )
         certificate = create_certificate() if needs_certificate(case, roles) else None
-        return SshJob(case, folder, host_commands, text, self.access, certificate)
+        if certificate is not None:
+            host_commands = [with_certificate(host_command, certificate) for host_command in host_commands]
+        return SshJob(case, folder, host_commands, text, self.access, certificate, self._agents)
+
+
+def with_certificate(host_command: HostCommand, certificate: str) -> HostCommand:
+    """The command of an agent that outlives the trial with the trial's certificate in what it is told (pure)."""
+    if host_command.document is None:
+        return host_command
+    document = host_command.document.model_copy(update={"certificate": certificate})
+    return host_command._replace(document=document)
 
 
 SITE = SshSite()

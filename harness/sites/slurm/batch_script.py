@@ -11,8 +11,8 @@ from bench.host.certificate import CERTIFICATE_FILE
 from bench.node.launchers.base import AGENT, choose_launcher, worker_command
 from bench.node.launchers.srun import SrunStep, mpi_environment, mpi_interface_environment, srun_command
 from harness.sites.base.contract import TrialRequest
-from harness.sites.base.remote import needs_certificate, node_command, rendezvous_port
-from harness.sites.slurm.fed_agents import AGENTS_STEP, LAST_LINES, feed_functions, feed_line, preload_arguments
+from harness.sites.base.remote import feed_arguments, needs_certificate, node_command, rendezvous_port
+from harness.sites.slurm.fed_agents import AGENTS_STEP, LAST_LINES, feed_functions, feed_line
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 
 SLURM_LAUNCHERS = (AGENT, "srun")
@@ -109,7 +109,8 @@ def _agent_lines(
     limit_s = sum(timeouts.step_limit_s(case) for case in cases)
     srun = _srun(options, step, limit_s, timeouts.report_s)
     srun = srun.replace(f"--nodes={most} --ntasks={most} ", '--nodes="$room" --ntasks="$room" ')
-    command = node_command(*preload_arguments(cases, preload), python=options.rank_python)
+    modules = preload if any(case.program is None for case in cases) else None
+    command = node_command(*feed_arguments(modules), python=options.rank_python)
     on_gpus = next((case for case in cases if case.device == "cuda"), widest)
     files = {"began_file": BEGAN_FILE, "ended_file": ENDED_FILE, "hosts_file": HOSTS_FILE, "log_file": NODES_LOG}
     functions = feed_functions(f"{srun} \\\n        {_in_container(options, on_gpus, command)}", most, files)

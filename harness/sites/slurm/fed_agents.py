@@ -8,9 +8,8 @@ one of them; the next trial starts new ones. So a node that died takes no furthe
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from bench.core.case import Case
 from bench.host.certificate import CERTIFICATE_FILE
 from bench.node.trial_feed import ENDED_LINE, FedTrial
 from harness.sites.base.contract import TrialRequest
@@ -121,13 +120,3 @@ def feed_line(trial: TrialRequest, limit_s: float) -> str:
     document = FedTrial(name=name, out=name, nodes=nodes, variables=variables)
     text = document.model_dump_json(exclude_defaults=True)
     return f"feed {shlex.quote(name)} {nodes} {limit_s:.0f} {shlex.quote(text)}"
-
-
-def preload_arguments(cases: Sequence[Case], modules: Sequence[str]) -> list[str]:
-    """The arguments of agents that serve these cases: what their forkserver imports (pure).
-
-    Args:
-        cases: The ranks of those that run a program import nothing of ours.
-        modules: What the backends of the others name.
-    """
-    return ["--feed", *([f"--preload={','.join(modules)}"] if any(case.program is None for case in cases) else [])]

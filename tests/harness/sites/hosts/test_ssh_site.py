@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import pytest
 
+from bench.node.trial_feed import FedTrial
 from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.sites.base.remote import MARGIN_S
 from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
 from harness.sites.hosts.hosts_file import Host, parse_hosts, read_hosts
 from harness.sites.hosts.job import HostCommand, SshJob
-from harness.sites.hosts.site import SshOptions, SshSite
+from harness.sites.hosts.site import SshOptions, SshSite, with_certificate
 from tests.support.builders import make_case
 
 N1 = Host(name="n1")
@@ -63,28 +64,57 @@ def option(words: list[str], name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("backend", "transport", "start", "ranks"),
-    [
-        ("ddp", "gloo", "auto", "own"),
-        ("ddp", "gloo", "torchrun", "torchrun"),
-        ("ddp", "gloo", "horovodrun", "own"),
-        ("horovod", "gloo", "own", "own"),
-        ("dask", "tasks", "auto", "own"),
-    ],
+    ("backend", "transport", "start"),
+    [("ddp", "gloo", "auto"), ("ddp", "gloo", "horovodrun"), ("horovod", "gloo", "own"), ("dask", "tasks", "auto")],
 )
-def test_agents_start_the_ranks_of_their_hosts(tmp_path, backend, transport, start, ranks):
-    agents = rendered(site(tmp_path, start=start), backend, transport)
+def test_agents_that_outlive_the_trial_start_the_ranks_of_their_hosts(tmp_path, backend, transport, start):
+    chosen = site(tmp_path, start=start)
+    chosen.reserve([case_of(backend, transport)])
+    chosen.warm(("horovod.torch", "x"))
+    case = case_of(backend, transport)
+    files = chosen.render(case, load_backend(backend).launch(case))
+    agents = [read_command(line) for line in files["commands.sh"].splitlines() if not line.startswith("#")]
+    assert [agent.host for agent in agents] == ["n1", "n2"]
+    trials = [FedTrial.model_validate_json(files[f"agent-{number}.json"]) for number in range(2)]
+    for number, (agent, trial) in enumerate(zip(agents, trials, strict=True)):
+        # The command is the same for every trial, and what differs goes over standard input, the certificate too.
+        assert agent.env == {"PYTHONPATH": "/srv/our checkout"}
+        assert agent.words == [
+            *("/opt/venv/bin/python", "-m", "bench.node.agent", "--feed", "--preload=horovod.torch,x")
+        ]
+        assert (trial.variables["SCALING_NODE"], trial.variables["SCALING_NODES"]) == (str(number), "2")
+        assert trial.variables["MASTER_ADDR"] == "n1"
+        assert (trial.case, trial.fresh, trial.certificate) == (case, True, None)
+    assert len({(trial.variables["MASTER_PORT"], trial.out, trial.name) for trial in trials}) == 1
+
+
+def test_agents_of_programs_alone_import_nothing(tmp_path):
+    chosen = site(tmp_path)
+    chosen.reserve([case_of("ddp", "gloo").model_copy(update={"program": "one"})])
+    chosen.warm(("horovod.torch",))
+    case = case_of("ddp", "gloo")
+    command = read_command(chosen.render(case, load_backend("ddp").launch(case))["commands.sh"].splitlines()[1])
+    assert command.words[-1] == "--feed"
+
+
+def test_the_certificate_of_a_trial_is_told_to_agents_that_outlive_it(tmp_path):
+    document = FedTrial(name="t", out="/tmp/t")
+    kept = with_certificate(HostCommand("agent-0", 0, N1, ["ssh"], document), "key")
+    assert kept.document == FedTrial(name="t", out="/tmp/t", certificate="key")
+    alone = HostCommand("agent-0", 0, N1, ["ssh"])
+    assert with_certificate(alone, "key") == alone
+
+
+def test_torchrun_starts_the_ranks_under_agents_of_the_trial_alone(tmp_path):
+    agents = rendered(site(tmp_path, start="torchrun"), "ddp", "gloo")
     assert [agent.host for agent in agents] == ["n1", "n2"]
     for number, agent in enumerate(agents):
         assert agent.folder == agent.env["PYTHONPATH"] == "/srv/our checkout"
         assert (agent.env["SCALING_NODE"], agent.env["SCALING_NODES"]) == (str(number), "2")
         assert agent.env["MASTER_ADDR"] == "n1"
         assert agent.words[:3] == ["/opt/venv/bin/python", "-m", "bench.node.agent"]
-        assert option(agent.words, "--ranks") == ranks
+        assert option(agent.words, "--ranks") == "torchrun"
         assert {"--stdio", "--fresh"} <= set(agent.words)
-        # Over standard input: everybody on a host reads command lines.
-        certificate = [option(agent.words, "--certificate")] if "--certificate" in agent.words else []
-        assert certificate == (["-"] if backend == "dask" else [])
     assert len({(agent.env["MASTER_PORT"], option(agent.words, "--out")) for agent in agents}) == 1
 
 

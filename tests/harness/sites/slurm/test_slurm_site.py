@@ -34,7 +34,6 @@ from harness.sites.slurm.client import (
     read_squeue,
     submission_environment,
 )
-from harness.sites.slurm.fed_agents import preload_arguments
 from harness.sites.slurm.job import SlurmJob, Submission
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
 from harness.sites.slurm.site import SlurmSite
@@ -201,8 +200,10 @@ def test_agents_in_common_have_room_and_modules_for_all_of_their_trials():
     ]
     assert "\nmost=4\n" in text
     assert text.index("export MASTER_ADDR") < text.index("feed 00-a")
-    program = trials[0].case.model_copy(update={"program": trials[0].case})
-    assert preload_arguments([program], ("x.y",)) == ["--feed"]
+    programs = [trial._replace(case=trial.case.model_copy(update={"program": trial.case})) for trial in trials]
+    assert "--preload" not in batch_script(SlurmOptions(), programs, "out", preload=("x.y",)), (
+        "they import nothing of ours"
+    )
     # One trial has no agents in common with another.
     assert "--feed" not in rendered({"pack": True}, trial_of())
 
