@@ -267,10 +267,12 @@ def test_an_agent_serves_trials_until_it_dies_which_costs_one(place):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 4, err
     (cell,) = json.loads(out)["cells"]
-    assert cell["n"] == 2
-    assert "node 1 (n2) is gone: its agent" in cell["reason"], cell["reason"]
+    assert cell["throughput"]["n"] == 2
+    assert "node 1 (n2) is gone: its agent was killed by a signal" in cell["reason"], cell["reason"]
     assert _ended(place) == ["ok", "failed", "ok"]
     place.nothing_left(swept=["n1"])
+    (left,) = second.outside(SCRATCH).iterdir()
+    shutil.rmtree(left)
 
 
 def test_a_host_that_dies_is_named_and_the_rest_is_there(place):
@@ -312,5 +314,5 @@ def _ended(place: Place) -> list[str]:
     """The outcomes of the last sweep's trials so far, in their order."""
     store = place.folder / ".runs" / "results.sqlite"
     with closing(sqlite3.connect(store)) as opened:
-        query = "select outcome from trials where sweep = (select max(id) from sweeps) order by rowid"
+        query = "select outcome from trials where sweep = (select max(id) from sweeps) order by round"
         return [outcome for (outcome,) in opened.execute(query)]

@@ -119,6 +119,12 @@ SSH_MESSAGE_MARKS = (
 """They mark ssh's own messages among the output of a login."""
 
 
+def is_silent(output: Sequence[str]) -> bool:
+    """Whether ssh says nothing of a connection that was refused or lost (pure): with its status 255, the command was
+    killed by a signal then."""
+    return not any(mark in line for line in output for mark in (*SSH_MESSAGE_MARKS, "Host key verification failed"))
+
+
 def connection_failure(output: Sequence[str], host: Host, access: SshAccess) -> str:
     """Why a connection was refused or lost, from the output of ssh, with the remedy where there is one (pure)."""
     lines = [line.strip() for line in output if line.strip()]

@@ -185,8 +185,10 @@ class SshJob(Job):
             return f"the ssh that reaches it (process {session.process.pid}) was stopped by a signal"
         if session.was_disconnected:
             return NO_ANSWER
-        if session.status == client.SSH_FAILED:
+        if session.status == client.SSH_FAILED and not client.is_silent(session.output_tail()):
             return client.connection_failure(session.output_tail(), session.host, self.access)
+        if session.status == client.SSH_FAILED:
+            return "its agent was killed by a signal"
         message = next((line for line in reversed(session.output_tail()) if line.strip()), "no output")
         return f"its agent ended with status {session.status} ({message.strip()})"
 

@@ -16,7 +16,7 @@ from bench.node.trial_feed import FedTrial
 from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.sites.base.remote import MARGIN_S
-from harness.sites.hosts.client import SshAccess, connection_failure, remote_command, ssh_config
+from harness.sites.hosts.client import SshAccess, connection_failure, is_silent, remote_command, ssh_config
 from harness.sites.hosts.hosts_file import Host, parse_hosts, read_hosts
 from harness.sites.hosts.job import HostCommand, SshJob
 from harness.sites.hosts.site import SshOptions, SshSite, with_certificate
@@ -269,6 +269,9 @@ def test_what_ssh_says_comes_with_the_remedy():
     refused = "ssh: connect to host n1 port 22: Connection refused"
     assert connection_failure([refused, "a line of the login"], N1, SshAccess()) == refused
     assert connection_failure([], N1, SshAccess()) == "ssh ended without a message"
+    assert not is_silent([refused])
+    assert not is_silent(["Host key verification failed."])
+    assert is_silent(["a warning of a framework"]), "ssh reports 255 for a command that a signal has killed"
 
 
 def test_an_ssh_that_a_signal_has_stopped_is_named(tmp_path):
