@@ -33,8 +33,8 @@ from reports.analysis.sequential import (
 DEFAULT_MARGIN = 0.03
 ERROR = 0.05
 """The probability of a wrong answer to one question, at most."""
-MIN_CHANCE = 0.4
-"""A question that is less likely to be decided by the trials that are left is given up."""
+MIN_CHANCE = 0.5
+"""A question that the trials which are left are less likely to decide is given up."""
 NO_NUMBER = "no cell has a number"
 ONE_NUMBER = "the others have no number"
 Kind = Literal["fastest", "peak", "efficiency"]

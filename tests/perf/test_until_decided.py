@@ -64,7 +64,9 @@ class Tally(NamedTuple):
         )
 
 
-def compare(name: str, rounds: int, make_noise: MakeNoise, tell, *, worst=False, past=False, sweeps=SWEEPS) -> None:
+def compare(
+    name: str, rounds: int, make_noise: MakeNoise, tell, *, worst=False, past=False, sweeps=SWEEPS, chosen=True
+) -> None:
     """Simulate sweeps of both kinds over the same truths, and tell what they cost and answered."""
     random_ = random.Random(f"{name} {rounds} {worst} {past}")
     ours, fixed_rounds = Tally(), Tally()
@@ -82,7 +84,8 @@ def compare(name: str, rounds: int, make_noise: MakeNoise, tell, *, worst=False,
         f"{100 * ours.wrong / asked:.1f} % of questions ({100 * fixed_rounds.wrong / asked:.1f} %), in "
         f"{100 * ours.wrong_sweeps / sweeps:.0f} % of sweeps ({100 * fixed_rounds.wrong_sweeps / sweeps:.0f} %)"
     )
-    assert ours.wrong <= 0.05 * asked + 2 * math.sqrt(0.05 * asked)
+    # Answers of a sweep are not independent: a rule that keeps its error is far from this.
+    assert not chosen or ours.wrong <= 0.05 * asked + 2 * math.sqrt(0.05 * asked)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -138,7 +141,7 @@ def mixture_level(error: float) -> float:
 def test_other_rules(rule, tell, monkeypatch):
     monkeypatch.setattr("reports.analysis.decisions.look_level", RULES[rule])
     for rounds, sigma in ((QUIET_ROUNDS, QUIET), (NOISY_ROUNDS, NOISY)):
-        compare(rule, rounds, partial(made_up, "normal", sigma), tell, sweeps=SWEEPS // 2)
+        compare(rule, rounds, partial(made_up, "normal", sigma), tell, sweeps=SWEEPS // 2, chosen=False)
         compare(
             f"worst, {rule}",
             rounds,
@@ -146,4 +149,5 @@ def test_other_rules(rule, tell, monkeypatch):
             tell,
             worst=True,
             sweeps=SWEEPS // 2,
+            chosen=False,
         )

@@ -1,0 +1,57 @@
+"""What a page and a terminal say of a sweep that went on until its questions were decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reports.analysis.decisions import Observed, StoppingRule, decide
+from reports.analysis.findings import analyse_cells
+from reports.formats.terminal import finding_tables
+from reports.page.decisions_section import cost_text, decisions_table, sections
+from reports.page.summary import answer_sentences
+from tests.support.sweep_cells import sweep_cells
+
+CELLS = sweep_cells()
+"""Three trials each that scatter by 0.2 %; at two ranks backends lose 30, 50 and 70 % of a step. One has failed."""
+
+
+def decisions(max_rounds: int = 4):
+    observed = [
+        Observed(
+            cell.case,
+            cell.case.key,
+            {measures.round: measures.throughput for measures in cell.measures},
+            2,
+            3,
+            is_settled=cell.outcome != "ok",
+        )
+        for cell in CELLS
+    ]
+    return decide(observed, StoppingRule(max_rounds=max_rounds))
+
+
+def test_each_question_is_a_row_with_its_answer_and_what_the_others_reach_of_it():
+    rows = [row for row in decisions_table(decisions(), CELLS).rows if row[0] == "synthetic"]
+    by_question = {row[1]: row[2:] for row in rows}
+    assert by_question["the fastest at 2 ranks"][0] == "ddp/gloo"
+    assert by_question["the fastest at 2 ranks"][1].startswith("horovod/gloo: 71 % (")
+    assert by_question["the fastest at 1 rank"][0] == "equivalent: ddp/gloo, horovod/gloo and dask/tasks"
+    assert by_question["the peak of dask/tasks"][0] == "1 rank"
+    assert by_question["dask/tasks at 2 ranks: efficiency ≥ 75 %"][0].startswith("no, 30 % (")
+    assert by_question["ddp/gloo at 2 ranks: efficiency ≥ 75 %"][2] == "3"
+
+
+def test_what_it_cost_is_said_where_answers_are_and_the_terms_above_the_table():
+    found = decisions()
+    assert cost_text(found).endswith("questions were decided by 72 of at most 96 trials.")
+    findings = replace(analyse_cells(CELLS), decisions=found)
+    assert cost_text(found) in answer_sentences(findings)
+    (section,) = sections(found, CELLS)
+    assert "wrong with a probability of 5 % at most" in section.subtitle
+    assert "as if their number had been fixed" in section.subtitle
+    assert len(finding_tables(findings)) > len(finding_tables(analyse_cells(CELLS)))
+
+
+def test_a_sweep_with_a_fixed_number_of_rounds_has_no_such_section():
+    assert sections(None, CELLS) == ()
+    assert not decisions_table(None, CELLS).rows
