@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.backends.dask.backend import DASK_CONFIG, HTTP_ADDRESS, PROTOCOL
-from bench.backends.dask.cluster_ref import SchedulerAddress, Tls, make_security, one_file_tls
+from bench.backends.dask.backend import DASK_CONFIG, HTTP_ADDRESS
+from bench.backends.dask.cluster_ref import TLS_PREFIX, SchedulerAddress, Tls, make_security, one_file_tls
 from bench.core.frozen_model import FrozenModel
 from bench.dask_cluster.assignment import (
     SOURCE_DIGEST,
@@ -111,7 +111,7 @@ def slurm_cluster_arguments(jobs: JobQueueSpec) -> dict[str, Any]:
         "interface": jobs.interface,
         "python": shlex.quote(jobs.python),
         "log_directory": jobs.logs,
-        "protocol": PROTOCOL,
+        "protocol": TLS_PREFIX,
     }
 
 

@@ -11,21 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
-
-from bench.backends.dask.cluster_ref import open_dask_context, trial_security
+from bench.backends.dask import local_sockets
+from bench.backends.dask.cluster_ref import certificate_folder, connect_own_cluster, open_dask_context
+from bench.backends.dask.options import MIN_SHARDED_RANKS, DaskOptions
 from bench.backends.torch_distributed import PROCESS_GROUP_COLLECTIVES, join_torch_distributed
 from bench.core.case import MAX_LIBRARY_TIMEOUT_S, Case, Role
 from bench.core.collectives import Collective
 from bench.core.rank_info import RankInfo, read_rank_info
 from bench.host.network import bind_address, port_named, wait_for_listener
-from bench.plugins.backend import Backend, Options, Session
+from bench.plugins.backend import Backend, Session
 
-MIN_SHARDED_RANKS = 4
-"""From this many ranks on, arrays are sharded by default."""
 DASK_CONFIG = {
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.work-stealing": False,
@@ -46,20 +43,6 @@ OWN_CLUSTER_CONFIG = {
 which the supervisor names the one that hangs."""
 HTTP_ADDRESS = "127.0.0.1:0"
 """Where that HTTP server listens: it can't be turned off."""
-PROTOCOL = "tls://"
-"""How the processes of a trial's own cluster connect: Dask executes what it is sent."""
-
-
-class DaskOptions(Options):
-    """The options of the Dask backend."""
-
-    exchange: Literal["auto", "direct", "sharded"] = Field(
-        "auto",
-        description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
-    )
-    find_unused_parameters: bool = Field(
-        False, description="gloo: find the parameters that a step does not use; tasks always do"
-    )
 
 
 def scheduler(case: Case, me: RankInfo, out: Path) -> None:
@@ -70,13 +53,14 @@ def scheduler(case: Case, me: RankInfo, out: Path) -> None:
     from distributed import Scheduler
 
     host = bind_address(me.rendezvous_host, me.own_host)
+    protocol, security = connect_own_cluster(case)
 
     async def serve() -> None:
         async with Scheduler(
-            protocol=PROTOCOL,
+            protocol=protocol,
             host=host,
             port=me.rendezvous_port,
-            security=trial_security(),
+            security=security,
             dashboard=False,
             dashboard_address=HTTP_ADDRESS,
         ) as running:
@@ -99,12 +83,14 @@ def worker(case: Case, me: RankInfo, out: Path) -> None:
     import dask
     from distributed import Worker
 
+    protocol, security = connect_own_cluster(case)
+
     async def serve() -> None:
         async with Worker(
-            f"{PROTOCOL}{me.rendezvous_host}:{me.rendezvous_port}",
+            f"{protocol}{me.rendezvous_host}:{me.rendezvous_port}",
             name=me.rank,
-            protocol=PROTOCOL,
-            security=trial_security(),
+            protocol=protocol,
+            security=security,
             host=me.own_host or me.rendezvous_host,
             nthreads=case.threads + (case.transport == "tasks"),
             memory_limit=0,
@@ -125,11 +111,15 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
 
     from bench.backends.dask.rank_tasks import RankTasks
 
-    wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
-    address = f"{PROTOCOL}{me.rendezvous_host}:{me.rendezvous_port}"
+    protocol, security = connect_own_cluster(case)
+    if protocol == local_sockets.PREFIX:
+        local_sockets.wait_for_socket(certificate_folder(), me.rendezvous_port, case.timeout_s)
+    else:
+        wait_for_listener(me.rendezvous_host, me.rendezvous_port, case.timeout_s)
+    address = f"{protocol}{me.rendezvous_host}:{me.rendezvous_port}"
     with (
         dask.config.set(OWN_CLUSTER_CONFIG),
-        Client(address, security=trial_security(), timeout=case.library_timeout_s) as client,
+        Client(address, security=security, timeout=case.library_timeout_s) as client,
     ):
         client.wait_for_workers(case.ranks, timeout=case.library_timeout_s)
         worker_infos = client.scheduler_info(n_workers=-1)["workers"]

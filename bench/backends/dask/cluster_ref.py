@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from bench.backends.dask import local_sockets
+from bench.backends.dask.options import DaskOptions
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo
@@ -17,6 +20,8 @@ from bench.host.certificate import CERTIFICATE_VARIABLE
 from bench.plugins.registry import workload_of
 
 CLUSTER_REF_VARIABLE = "SCALING_DASK"
+TLS_PREFIX = "tls://"
+"""How processes on several machines connect: Dask executes what it is sent."""
 
 
 class Tls(FrozenModel):
@@ -59,13 +64,36 @@ def make_security(tls: Tls | None) -> Any:
     return Security(require_encryption=True, tls_ca_file=tls.ca, **pairs)
 
 
-def trial_security() -> Any:
-    """Dask's ``Security`` of a cluster that is the trial's own: it takes the trial's certificate and no other.
+def certificate_folder() -> Path:
+    """The folder of this trial's certificate, which nobody else can enter.
 
     Raises:
         KeyError: Where this process has no certificate of its trial.
     """
-    return make_security(one_file_tls(os.environ[CERTIFICATE_VARIABLE]))
+    return Path(os.environ[CERTIFICATE_VARIABLE]).parent
+
+
+def is_local(case: Case) -> bool:
+    """Whether the processes of a trial's own cluster are connected by Unix sockets: all are on one machine, with no
+    emulated network between them."""
+    chosen = DaskOptions(**case.backend_options).connections
+    return chosen == "auto" and case.nodes == 1 and case.net is None and local_sockets.fits(certificate_folder())
+
+
+def connect_own_cluster(case: Case) -> tuple[str, Any]:
+    """Let this process connect to a cluster that is the trial's own.
+
+    Returns:
+        The protocol, and Dask's ``Security``: it takes the trial's certificate and no other. ``None``: nobody else
+        reaches the sockets.
+
+    Raises:
+        KeyError: Where this process has no certificate of its trial.
+    """
+    if is_local(case):
+        local_sockets.register(certificate_folder())
+        return local_sockets.PREFIX, None
+    return TLS_PREFIX, make_security(one_file_tls(os.environ[CERTIFICATE_VARIABLE]))
 
 
 thread_cluster_ref: ContextVar[ClusterRef | None] = ContextVar("thread_cluster_ref", default=None)
@@ -102,8 +130,11 @@ def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
     """The context of this rank; on a cluster that exists, with a client of its own where rank 0 needs one."""
     cluster_ref, by_dask = current_cluster_ref(), workload_of(case).kind == "array"
     # Encryption takes time where arrays travel through Dask: numbers with it and without it are not compared.
-    encrypted = cluster_ref is None or cluster_ref.cluster.tls is not None
-    settings = {CONNECTIONS: "tls"} if encrypted and (by_dask or case.transport == "tasks") else {}
+    if cluster_ref is None:
+        connections = "unix" if is_local(case) else "tls"
+    else:
+        connections = "tls" if cluster_ref.cluster.tls is not None else ""
+    settings = {CONNECTIONS: connections} if connections and (by_dask or case.transport == "tasks") else {}
     if cluster_ref is None:
         yield DaskContext(settings=settings)
         return
