@@ -1,21 +1,21 @@
 """The Dask backend: a scheduler, workers that hold the ranks, and a driver that submits the ranks to them.
 
 ``gloo``   torch.distributed averages the gradients of ranks that Dask placed.
-``tasks``  gradients are task results, which Dask moves from worker to worker.
+``tasks``  gradients travel over Dask's connections from worker to worker, as messages or as the results of tasks.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.backends.dask import local_sockets
 from bench.backends.dask.cluster_ref import certificate_folder, connect_own_cluster, open_dask_context
-from bench.backends.dask.options import MIN_SHARDED_RANKS, DaskOptions
+from bench.backends.dask.options import DaskOptions
 from bench.backends.torch_distributed import PROCESS_GROUP_COLLECTIVES, join_torch_distributed
 from bench.core.case import MAX_LIBRARY_TIMEOUT_S, Case, Role
 from bench.core.collectives import Collective
@@ -131,7 +131,7 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
         try:
             tasks.submit(run_rank, addresses, folder=out)
             if case.transport == "tasks":
-                tasks.submit_exchange(addresses, sharded=is_sharded(case))
+                tasks.submit_exchange(addresses, sharded=exchange_mode(case) == "sharded")
             tasks.watch(lambda: tasks.failed)
         finally:
             tasks.cancel()
@@ -166,10 +166,10 @@ def run_rank(text: str) -> bool:
     return measure_in_thread(rank_task, me, Path(rank_task.folder))
 
 
-def is_sharded(case: Case) -> bool:
-    """Whether arrays travel in shards under ``tasks``: by the option, or by the number of ranks (pure)."""
-    exchange_mode = DaskOptions(**case.backend_options).exchange
-    return exchange_mode == "sharded" or (exchange_mode == "auto" and case.ranks >= MIN_SHARDED_RANKS)
+def exchange_mode(case: Case) -> str:
+    """How arrays travel under ``tasks``: ``stream``, ``direct`` or ``sharded`` (pure)."""
+    chosen = DaskOptions(**case.backend_options).exchange
+    return "stream" if chosen == "auto" else chosen
 
 
 class Dask(Backend):
@@ -204,20 +204,22 @@ class Dask(Backend):
         sums = "Dask's exchange in shards only sums: --set dask.exchange=direct"
         return {
             "all_reduce": (False,),
-            "all_gather": sums if is_sharded(case) else (False,),
+            "all_gather": sums if exchange_mode(case) == "sharded" else (False,),
             **dict.fromkeys(("reduce_scatter", "all_to_all", "broadcast", "send_recv"), sends_all),
         }
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
-        from bench.backends.dask.sessions import DaskGlooSession, DaskTaskSession
+        from bench.backends.dask.sessions import DaskGlooSession, DaskTaskSession, open_streams
         from bench.backends.ddp import DdpOptions, named_unused_parameters
 
         find_unused = DaskOptions(**case.backend_options).find_unused_parameters
 
         with open_dask_context(case, me) as dask_context:
             if case.transport == "tasks":
-                yield DaskTaskSession(me.rank, me.world, sharded=is_sharded(case), dask_context=dask_context)
+                mode = exchange_mode(case)
+                with open_streams(me, dask_context) if mode == "stream" else nullcontext() as streams:
+                    yield DaskTaskSession(me.rank, me.world, mode, dask_context, streams)
                 return
 
             def make_session(rank: int, world: int, device: str) -> DaskGlooSession:

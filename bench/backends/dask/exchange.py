@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 TURNS_PER_GRAPH = 64
@@ -27,6 +28,8 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.closed = False
+        self.on_close: Callable[[], object] | None = None
+        """Called once it is closed, by whoever closes it: a rank may wait for others elsewhere."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.waiting: asyncio.Future[None] | None = None
@@ -53,6 +56,10 @@ class Mailbox:
         self.closed = True
         self.received.put(())
         self._wake_threadsafe()
+        if (on_close := self.on_close) is not None:
+            with suppress(RuntimeError):
+                # The loop that it wakes may be closed by now.
+                on_close()
 
     def _wake_threadsafe(self) -> None:
         loop = self.loop

@@ -8,6 +8,7 @@ that an address stays one here: ``unix://127.0.0.1:8786`` is the file ``8786.das
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -20,9 +21,13 @@ from bench.host.network import LISTENER_POLL_INTERVAL_S
 PREFIX = "unix://"
 MAX_PATH_BYTES = 107
 """Of the file of a Unix socket."""
-MAX_PORT = 65535
+LISTENERS_PER_PROCESS = 100
+MAX_PORT = 2**22 * LISTENERS_PER_PROCESS
+"""Linux has no process id above 2²²."""
 SEND_BUFFER_BYTES = 4 * 2**20
 """The kernel may allow less. A gradient that fits needs no second turn of the event loop."""
+
+_listeners = itertools.count()
 
 
 def socket_file(folder: Path, port: int) -> Path:
@@ -103,8 +108,8 @@ def register(folder: Path) -> None:
         port: int
 
         async def start(self) -> None:
-            # One listener a process: its number is a port that no other process of the machine has.
-            self.port = self.port or os.getpid()
+            # A number that no other process of the machine has.
+            self.port = self.port or os.getpid() * LISTENERS_PER_PROCESS + next(_listeners)
             listener = LocalSocket(socket.AF_UNIX)
             listener.address = self.bound_address = (self.ip, self.port)
             listener.setblocking(False)

@@ -8,16 +8,14 @@ from pydantic import Field
 
 from bench.plugins.backend import Options
 
-MIN_SHARDED_RANKS = 4
-"""From this many ranks on, arrays are sharded by default."""
-
 
 class DaskOptions(Options):
     """The options of the Dask backend."""
 
-    exchange: Literal["auto", "direct", "sharded"] = Field(
+    exchange: Literal["auto", "stream", "direct", "sharded"] = Field(
         "auto",
-        description=f"tasks: whole gradients in one hop, or shards in two; auto shards from {MIN_SHARDED_RANKS} ranks",
+        description="tasks: stream sends arrays over Dask's connections between ranks; direct and sharded make them "
+        "results of a task a step, whole ones in one hop or shards in two; auto: stream",
     )
     connections: Literal["auto", "tls"] = Field(
         "auto", description="auto: Unix sockets of the trial where all its processes are on one machine, else TLS"

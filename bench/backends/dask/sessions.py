@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.backends.dask.cluster_ref import DaskContext
 from bench.backends.dask.exchange import mailbox, sum_arrays
@@ -16,7 +16,11 @@ from bench.backends.ddp import DdpOptions, DdpSession
 from bench.core.bounds import MAX_BYTES
 from bench.core.collectives import Collective
 from bench.core.gradients import GradientBuckets
+from bench.core.rank_info import RankInfo
 from bench.plugins.backend import MakeOptimizer, Session, Shape2D
+
+if TYPE_CHECKING:
+    from bench.backends.dask.streams import Streams
 
 NO_SIZE_LIMIT = MAX_BYTES
 """In bytes: all gradients are one message."""
@@ -28,13 +32,16 @@ class DaskTaskSession(Session):
     Args:
         rank: This rank, from 0.
         world: The number of ranks.
-        sharded: Whether arrays are summed in shards.
+        mode: How arrays travel: ``stream``, ``direct`` or ``sharded``.
         dask_context: How this rank reaches its cluster.
+        streams: Its connections to the others, for ``stream``.
     """
 
-    def __init__(self, rank: int, world: int, *, sharded: bool, dask_context: DaskContext) -> None:
+    def __init__(
+        self, rank: int, world: int, mode: str, dask_context: DaskContext, streams: Streams | None = None
+    ) -> None:
         super().__init__(rank, world)
-        self.sharded, self.dask_context = sharded, dask_context
+        self.mode, self.dask_context, self.streams = mode, dask_context, streams
         self.mailbox = mailbox(dask_context.trial)
         self.optimizer: Any = None
 
@@ -73,6 +80,9 @@ class DaskTaskSession(Session):
         if operation != "all_gather":
             return super().prepare_collective(operation, send, receive)
         as_bytes = send.view(torch.uint8).numpy()
+        if self.streams is not None:
+            exchange = self.streams.exchange
+            return lambda: torch.from_numpy(np.concatenate(exchange(as_bytes))).view(send.dtype)
         # A copy each time, as in all_reduce_sum.
         return lambda: torch.from_numpy(np.concatenate(self.mailbox.exchange(as_bytes.copy()))).view(send.dtype)
 
@@ -81,15 +91,30 @@ class DaskTaskSession(Session):
         import numpy as np
         import torch
 
+        if self.streams is not None:
+            return torch.from_numpy(self.streams.sum(flat.numpy()))
         received = self.mailbox.exchange(flat.numpy())
-        return torch.from_numpy(np.concatenate(received) if self.sharded else sum_arrays(*received))
+        return torch.from_numpy(np.concatenate(received) if self.mode == "sharded" else sum_arrays(*received))
 
     def blocks_mean(self, grid_shape: Shape2D, block_shape: Shape2D, make_block: Callable[[int, int], Any]) -> float:
         return dask_array_mean(self, self.dask_context, grid_shape, block_shape, make_block)
 
     def settings(self) -> dict[str, str]:
-        exchange = "sharded" if self.sharded else "direct"
-        return {"transport": "tasks", "exchange": exchange, **self.dask_context.settings, **versions()}
+        return {"transport": "tasks", "exchange": self.mode, **self.dask_context.settings, **versions()}
+
+
+@contextmanager
+def open_streams(me: RankInfo, dask_context: DaskContext) -> Iterator[Streams]:
+    """The connections of the rank in this thread of a worker to all others."""
+    import distributed
+
+    from bench.backends.dask.streams import connect_ranks
+
+    streams = connect_ranks(me.rank, me.world, mailbox(dask_context.trial), distributed.get_worker())
+    try:
+        yield streams
+    finally:
+        streams.close()
 
 
 class AveragingOptimizer:

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from bench.backends.dask.backend import is_sharded
+from bench.backends.dask.backend import exchange_mode
 from bench.backends.dask.exchange import (
     ExchangeClosed,
     Mailbox,
@@ -114,7 +114,8 @@ def test_a_closed_mailbox_releases_both_ends():
     assert closed.is_set()
 
 
-def test_arrays_are_sharded_from_four_ranks_on_or_on_request():
-    assert not is_sharded(make_case(backend="dask", transport="tasks", ranks=2))
-    assert is_sharded(make_case(backend="dask", transport="tasks", ranks=8))
-    assert is_sharded(make_case(backend="dask", transport="tasks", ranks=2, backend_options={"exchange": "sharded"}))
+def test_arrays_go_over_streams_unless_tasks_are_asked_for():
+    assert exchange_mode(make_case(backend="dask", transport="tasks", ranks=2)) == "stream"
+    assert (
+        exchange_mode(make_case(backend="dask", transport="tasks", backend_options={"exchange": "direct"})) == "direct"
+    )
