@@ -38,8 +38,8 @@ from bench.core.step_measures import DevicePeak, MessageTiming, Overhead, PhaseT
 from bench.core.telemetry import NodeTelemetry
 
 CONNECTIONS = "connections"
-"""The name of a setting: ``tls`` where encrypted connections carry what is measured. Records without encryption have
-none, as all had before 2026-11-27."""
+"""The name of a setting: how Dask carries what is measured (``tls``, ``unix``, ``streams``). Records of tasks over
+plain connections have none, as all had before 2026-11-27."""
 MIB = 2**20
 
 

@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.backends.dask.backend import DASK_CONFIG, exchange_mode
+from bench.backends.dask.backend import DASK_CONFIG
 from bench.backends.dask.cluster_ref import SchedulerAddress
+from bench.backends.dask.options import exchange_mode
 from bench.backends.dask.rank_tasks import RankTasks
 from bench.core.case import Case
 from bench.core.exit_report import ExitReport, NodeReport
@@ -89,7 +90,7 @@ class DaskTrial:
         task_addresses = [worker.address for worker in self.task_workers]
         if self.by_tasks:
             self.tasks.submit(run_rank, task_addresses, addresses)
-            self.tasks.submit_exchange(addresses, sharded=exchange_mode(self.case) == "sharded")
+            self.tasks.submit_exchange(addresses, exchange_mode(self.case))
         else:
             holders = [[worker.pid for worker in of_node if worker.pid is not None] for of_node in self.assignment]
             self.tasks.submit(run_node, task_addresses, addresses, holders=holders)

@@ -78,7 +78,7 @@ def test_a_sweep_has_a_cluster_of_its_own_and_leaves_no_job(slurm, tmp_path):
     assert all(outcome == "ok" for outcome, _ in outcomes.values()), outcomes
     assert {cell["same_work"]["verdict"] for cell in cells} == {"same"}
     # The certificate was made for this cluster, and is gone with it.
-    assert {cell["settings"].get("connections") for cell in cells if cell["transport"] == "tasks"} == {"tls"}
+    assert {cell["settings"].get("connections") for cell in cells if cell["transport"] == "tasks"} == {"tls, streams"}
     assert [path for path in tmp_path.rglob("*") if path.suffix == ".pem" or path.name.startswith(".certificate")] == []
     deadline = time.monotonic() + 10
     while slurm.jobs() and time.monotonic() < deadline:

@@ -107,7 +107,7 @@ def test_the_wait_asks_as_often_as_it_is_told_to(tasks, addresses):
 
 def test_an_exchange_that_can_t_be_submitted_is_a_failure(tasks, addresses):
     tasks.submit(block_after_rank_0_failed, addresses)
-    tasks.submit_exchange([], sharded=False)
+    tasks.submit_exchange([], "direct")
     tasks.watch(lambda: tasks.exchange_problem is not None, deadline=time.monotonic() + 30)
     assert isinstance(tasks.exchange_problem, IndexError)
     assert tasks.failed

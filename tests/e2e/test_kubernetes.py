@@ -72,7 +72,7 @@ def until(found: Callable[[], object], process, within_s: float = 120.0) -> None
 def test_the_pods_of_a_dask_cluster_have_a_certificate_that_goes_with_them(harness, cluster):
     done = harness.run(*SWEEP, "--backends", "dask", "--window", "0.2")
     (cell,) = json.loads(done.stdout)["cells"]
-    assert (cell["outcome"], cell["settings"]["connections"]) == ("ok", "tls")
+    assert (cell["outcome"], cell["settings"]["connections"]) == ("ok", "tls, streams")
     secrets = [(change, manifest) for _, change, kind, manifest in cluster.state.changes if kind == "secrets"]
     assert [change for change, _ in secrets] == ["ADDED", "DELETED"]
     key = secrets[0][1]["stringData"]["certificate.pem"].splitlines()[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
@@ -37,18 +38,19 @@ print(json.dumps(outcome))
 """
 
 
-SCHEDULER = re.compile(r"at:\s+(?:tcp|tls)://(\S+):(\d+)")
+SCHEDULER = re.compile(r"at:\s+(?:unix|tls)://(\S+):(\d+)")
 """What the scheduler logs once it listens."""
 
 
 @pytest.fixture
-def scheduler(harness, tmp_path_factory):
-    """Address and port of the scheduler of a trial that is running; the harness's temporary files are in a folder of
-    its own."""
+def scheduler(harness, tmp_path_factory, request):
+    """Address and port of the scheduler of a trial that is running, with this value of the option ``connections``; the
+    harness's temporary files are in a folder of its own."""
     harness.env["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
     process = harness.start(
         *("sweep", harness.lean(), "--repeats", "1", "--window", "20", "--telemetry", "off"),
         *("--backends", "dask", "--workloads", "synthetic", "--ranks", "2", "--set", "dask.transport=tasks"),
+        *("--set", f"backend.dask.connections={request.param}"),
     )
     deadline = time.monotonic() + 60
     found = None
@@ -65,6 +67,17 @@ def scheduler(harness, tmp_path_factory):
     assert list(Path(harness.env["TMPDIR"]).rglob("*.pem")) == []
 
 
+@pytest.mark.parametrize("scheduler", ["auto"], indirect=True)
+def test_on_one_machine_a_cluster_listens_in_a_folder_that_nobody_else_can_enter(harness, scheduler):
+    _, port = scheduler
+    (file,) = Path(harness.env["TMPDIR"]).rglob(f"{port}.dask")
+    assert stat.S_ISSOCK(file.stat().st_mode)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    with socket.socket() as network, pytest.raises(ConnectionRefusedError):
+        network.connect(("127.0.0.1", int(port)))
+
+
+@pytest.mark.parametrize("scheduler", ["tls"], indirect=True)
 def test_a_stranger_on_the_machine_is_not_let_in_and_finds_no_key(harness, scheduler, tmp_path_factory):
     own = write_certificate(create_certificate(), tmp_path_factory.mktemp("stranger"))
     command = [sys.executable, "-c", STRANGER, *scheduler, str(own)]

@@ -34,7 +34,7 @@ def test_horovod_over_mpi_and_with_half_precision_gradients(harness):
     harness.nothing_left()
 
 
-def test_dask_carries_gradients_whole_in_shards_or_by_gloo(harness):
+def test_dask_carries_gradients_by_streams_whole_in_shards_or_by_gloo(harness):
     tasks = harness.lean_sweep(
         "--backends",
         "dask",
@@ -45,10 +45,10 @@ def test_dask_carries_gradients_whole_in_shards_or_by_gloo(harness):
         "--batch",
         "12",
         "--set",
-        "dask.exchange=direct,sharded",
+        "dask.exchange=stream,direct,sharded",
     )
     all_same(tasks)
-    assert len(tasks["cells"]) == 4
+    assert len(tasks["cells"]) == 6
     gloo = harness.lean_sweep(
         "--backends",
         "dask",

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from bench.backends.dask import local_sockets
 from bench.backends.dask.cluster_ref import certificate_folder, connect_own_cluster, open_dask_context
-from bench.backends.dask.options import DaskOptions
+from bench.backends.dask.options import DaskOptions, exchange_mode
 from bench.backends.torch_distributed import PROCESS_GROUP_COLLECTIVES, join_torch_distributed
 from bench.core.case import MAX_LIBRARY_TIMEOUT_S, Case, Role
 from bench.core.collectives import Collective
@@ -131,7 +131,7 @@ def driver(case: Case, me: RankInfo, out: Path) -> None:
         try:
             tasks.submit(run_rank, addresses, folder=out)
             if case.transport == "tasks":
-                tasks.submit_exchange(addresses, sharded=exchange_mode(case) == "sharded")
+                tasks.submit_exchange(addresses, exchange_mode(case))
             tasks.watch(lambda: tasks.failed)
         finally:
             tasks.cancel()
@@ -164,12 +164,6 @@ def run_rank(text: str) -> bool:
         own_host=urlsplit(distributed.get_worker().address).hostname or "",
     )
     return measure_in_thread(rank_task, me, Path(rank_task.folder))
-
-
-def exchange_mode(case: Case) -> str:
-    """How arrays travel under ``tasks``: ``stream``, ``direct`` or ``sharded`` (pure)."""
-    chosen = DaskOptions(**case.backend_options).exchange
-    return "stream" if chosen == "auto" else chosen
 
 
 class Dask(Backend):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.backends.dask import local_sockets
-from bench.backends.dask.options import DaskOptions
+from bench.backends.dask.options import DaskOptions, exchange_mode
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.rank_info import RankInfo
@@ -125,16 +125,22 @@ class DaskContext:
     """What the rank's record says of the cluster."""
 
 
+def _connection_settings(case: Case, cluster_ref: ClusterRef | None, *, by_dask: bool) -> dict[str, str]:
+    """How what is measured travels. Numbers of ways that differ are not compared: encryption and tasks take time."""
+    by_tasks = case.transport == "tasks"
+    if cluster_ref is None:
+        protocol = "unix" if is_local(case) else "tls"
+    else:
+        protocol = "tls" if cluster_ref.cluster.tls is not None else ""
+    ways = [protocol if by_dask or by_tasks else "", "streams" if by_tasks and exchange_mode(case) == "stream" else ""]
+    return {CONNECTIONS: ", ".join(filter(None, ways))} if any(ways) else {}
+
+
 @contextmanager
 def open_dask_context(case: Case, me: RankInfo) -> Iterator[DaskContext]:
     """The context of this rank; on a cluster that exists, with a client of its own where rank 0 needs one."""
     cluster_ref, by_dask = current_cluster_ref(), workload_of(case).kind == "array"
-    # Encryption takes time where arrays travel through Dask: numbers with it and without it are not compared.
-    if cluster_ref is None:
-        connections = "unix" if is_local(case) else "tls"
-    else:
-        connections = "tls" if cluster_ref.cluster.tls is not None else ""
-    settings = {CONNECTIONS: connections} if connections and (by_dask or case.transport == "tasks") else {}
+    settings = _connection_settings(case, cluster_ref, by_dask=by_dask)
     if cluster_ref is None:
         yield DaskContext(settings=settings)
         return

@@ -103,6 +103,16 @@ async def exchange_task(trial: str, turn: int, rank: int, *received: Any) -> Any
     return await mailbox(trial).turn(received)
 
 
+async def deliver_task(trial: str, received: tuple[Any, ...]) -> None:
+    """Deliver to this rank's loop what all ranks gave."""
+    mailbox(trial).received.put(received)
+
+
+def collect(*parts: Any) -> tuple[Any, ...]:
+    """What all ranks gave, in one result, so that each of them fetches one and not N of them."""
+    return parts
+
+
 def take_shard(array: Any, shard: int, world: int) -> Any:
     """Shard ``shard`` of ``world`` of a flat array: a view."""
     bounds = [len(array) * edge // world for edge in range(world + 1)]
@@ -165,10 +175,21 @@ def build_exchange_graph(
     return results
 
 
+def build_single_exchange(call: Callable[..., Any], trial: str, addresses: Sequence[str]) -> list[Any]:
+    """The graph of one exchange, after which ranks exchange by other means (pure but for ``call``).
+
+    The arguments are those of :func:`build_exchange_graph`.
+    """
+    given = [call(address, f"give-0-{rank}", exchange_task, trial, 0, rank) for rank, address in enumerate(addresses)]
+    collected = call(addresses[0], "collect", collect, *given)
+    return [call(address, f"deliver-{rank}", deliver_task, trial, collected) for rank, address in enumerate(addresses)]
+
+
 def submit_exchange_graphs(
-    client: Any, addresses: Sequence[str], sharded: bool, ranks: Sequence[Any], trial: str = ""
+    client: Any, addresses: Sequence[str], mode: str, ranks: Sequence[Any], trial: str = ""
 ) -> list[Any]:
-    """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the first rank is done.
+    """Submit the exchange graph in pieces, some pieces ahead of the ranks, until the first rank is done; a single
+    exchange for the mode ``stream``.
 
     Returns:
         The futures submitted last, to be held until all ranks are done: releasing them cancels their tasks, and the
@@ -181,8 +202,10 @@ def submit_exchange_graphs(
         with dask.annotate(workers=[address], allow_other_workers=False):
             return dask.delayed(function, pure=False)(*arguments, dask_key_name=trial + key)
 
+    if mode == "stream":
+        return [client.compute(build_single_exchange(call, trial, addresses), optimize_graph=False)]
     submitted: list[list[Any]] = []
-    first = 0
+    first, sharded = 0, mode == "sharded"
     while True:
         while len(submitted) < GRAPHS_AHEAD:
             previous = submitted[-1] if submitted else ()

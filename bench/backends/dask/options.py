@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.core.case import Case
 from bench.plugins.backend import Options
 
 
@@ -23,3 +24,9 @@ class DaskOptions(Options):
     find_unused_parameters: bool = Field(
         False, description="gloo: find the parameters that a step does not use; tasks always do"
     )
+
+
+def exchange_mode(case: Case) -> str:
+    """How arrays travel under ``tasks``: ``stream``, ``direct`` or ``sharded`` (pure)."""
+    chosen = DaskOptions(**case.backend_options).exchange
+    return "stream" if chosen == "auto" else chosen

@@ -136,19 +136,19 @@ class RankTasks:
             future.add_done_callback(lambda _: self._changed.set())
             self.futures.append(future)
 
-    def submit_exchange(self, addresses: Sequence[str], *, sharded: bool) -> None:
+    def submit_exchange(self, addresses: Sequence[str], mode: str) -> None:
         """Keep the graphs of the exchange ahead of the ranks, in a thread that ends with them.
 
         Args:
             addresses: Address of each rank's worker, by rank.
-            sharded: Whether arrays are summed in shards.
+            mode: How arrays travel: ``stream``, ``direct`` or ``sharded``.
         """
-        threading.Thread(target=self._submit_exchange, args=(addresses, sharded), daemon=True).start()
+        threading.Thread(target=self._submit_exchange, args=(addresses, mode), daemon=True).start()
 
-    def _submit_exchange(self, addresses: Sequence[str], sharded: bool) -> None:
+    def _submit_exchange(self, addresses: Sequence[str], mode: str) -> None:
         try:
             with self.exchange_context():
-                self._exchange = submit_exchange_graphs(self.client, addresses, sharded, self.futures, self.trial)
+                self._exchange = submit_exchange_graphs(self.client, addresses, mode, self.futures, self.trial)
         except (Exception, asyncio.CancelledError) as problem:
             # Tasks that were cancelled can't be waited for.
             if not self._cancelled:

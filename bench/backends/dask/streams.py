@@ -1,7 +1,7 @@
 """Arrays of ranks over Dask's own connections between them, without a task for each step.
 
-Each rank listens for the others with Dask's ``distributed.comm`` (its protocol, its certificates, its serialization), in
-an event loop of the training thread: nothing is handed from thread to thread, and an array is not copied on its way into
+Each rank listens for the others with Dask's ``distributed.comm`` (its protocol, certificates and serialization), in an
+event loop of the training thread: nothing is handed from thread to thread, and an array is not copied on its way into
 the socket and out of it. Ranks learn each other's addresses by one exchange through tasks.
 
 Two ranks send each other whole arrays. More of them sum in two halves: rank r gets shard r of all arrays, sums it, and
@@ -56,7 +56,9 @@ class Streams:
         self._run(self._connect(addresses, connect_args))
 
     def exchange(self, array: Any) -> tuple[Any, ...]:
-        """Send a whole flat array to all ranks; returns those of all ranks, in their order. It may be changed afterwards.
+        """Send a whole flat array to all ranks; returns those of all ranks, in their order.
+
+        It may be changed afterwards.
 
         Raises:
             ExchangeClosed: The mailbox is closed.
@@ -156,9 +158,12 @@ def connect_ranks(rank: int, world: int, mailbox: Mailbox, worker: Any) -> Strea
     """Connect the rank in this thread of a Dask worker to the others, by that worker's protocol and security."""
     from distributed.comm.addressing import get_address_host, parse_address, unparse_address
 
-    streams = Streams(rank, world, mailbox)
     scheme, _ = parse_address(worker.address)
     host = unparse_address(scheme, get_address_host(worker.address))
-    security = worker.security
-    streams.connect(host, security.get_listen_args("worker"), security.get_connection_args("worker"))
+    security, streams = worker.security, Streams(rank, world, mailbox)
+    try:
+        streams.connect(host, security.get_listen_args("worker"), security.get_connection_args("worker"))
+    except BaseException:
+        streams.close()
+        raise
     return streams

@@ -8,15 +8,17 @@ import threading
 import numpy as np
 import pytest
 
-from bench.backends.dask.backend import exchange_mode
 from bench.backends.dask.exchange import (
     ExchangeClosed,
     Mailbox,
     build_exchange_graph,
+    build_single_exchange,
+    deliver_task,
     exchange_task,
     sum_arrays,
     take_shard,
 )
+from bench.backends.dask.options import exchange_mode
 from tests.support.builders import make_case
 
 
@@ -42,6 +44,21 @@ def test_every_turn_hands_every_rank_the_sum(world, sharded):
         expected = sum(given[turn, rank] for rank in range(world))
         for rank in range(world):
             np.testing.assert_allclose(handed[turn, rank], expected)
+
+
+def test_a_single_exchange_delivers_what_all_gave_to_each():
+    delivered = {}
+
+    def call(address, key, function, *arguments):
+        if function is exchange_task:
+            return f"of {arguments[2]}"
+        if function is deliver_task:
+            delivered[address] = arguments[1]
+            return None
+        return function(*arguments)
+
+    build_single_exchange(call, "t", ["a", "b", "c"])
+    assert delivered == dict.fromkeys("abc", ("of 0", "of 1", "of 2"))
 
 
 @pytest.mark.parametrize(("length", "world"), [(10, 3), (2, 4), (0, 2)])

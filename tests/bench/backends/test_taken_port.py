@@ -26,7 +26,7 @@ def serve_horovod(me: RankInfo) -> None:
 
 
 def serve_dask(me: RankInfo) -> None:
-    scheduler(make_case(backend="dask", transport="tasks"), me, None)  # type: ignore[arg-type]  # it writes nothing
+    scheduler(make_case(backend="dask", transport="tasks", backend_options={"connections": "tls"}), me, None)  # type: ignore[arg-type]  # it writes nothing
 
 
 SERVERS: dict[str, Callable[[RankInfo], object]] = {
