@@ -119,13 +119,13 @@ def take_shard(array: Any, shard: int, world: int) -> Any:
     return array[bounds[shard] : bounds[shard + 1]]
 
 
-def sum_arrays(*parts: Any) -> Any:
-    """The element-wise sum, in the order of the ranks, so that every rank gets the same bits."""
+def sum_arrays(*parts: Any, out: Any = None) -> Any:
+    """The element-wise sum, in the order of the ranks, so that every rank gets the same bits; ``out``: its memory."""
     import numpy as np
 
     if len(parts) == 1:
-        return parts[0].copy()
-    total = np.add(parts[0], parts[1])
+        return np.positive(parts[0], out=out)
+    total = np.add(parts[0], parts[1], out=out)
     for part in parts[2:]:
         np.add(total, part, out=total)
     return total

@@ -71,7 +71,7 @@ class DaskTaskSession(Session):
     def all_reduce_sum(self, tensor: Any) -> Any:
         # A copy, since other ranks may still be fetching it when this one goes on and changes the tensor.
         flat = tensor.detach().flatten().to(exchange_dtype([tensor.dtype]), copy=True)
-        return self.sum_over_ranks(flat).view(tensor.shape).to(tensor.dtype)
+        return self.sum_over_ranks(flat).view(tensor.shape).to(tensor.dtype, copy=self.streams is not None)
 
     def prepare_collective(self, operation: Collective, send: Any, receive: Any) -> Callable[[], Any]:
         import numpy as np
@@ -87,7 +87,10 @@ class DaskTaskSession(Session):
         return lambda: torch.from_numpy(np.concatenate(self.mailbox.exchange(as_bytes.copy()))).view(send.dtype)
 
     def sum_over_ranks(self, flat: Any) -> Any:
-        """The sum over the ranks of a flat tensor, which must not be changed afterwards: others may still fetch it."""
+        """The sum over the ranks of a flat tensor, which is valid until the next exchange.
+
+        The tensor must not be changed before that, unless there are streams: others may still fetch it.
+        """
         import numpy as np
         import torch
 
@@ -123,6 +126,7 @@ class AveragingOptimizer:
     def __init__(self, optimizer: Any, parameters: Sequence[Any], session: DaskTaskSession) -> None:
         self.optimizer, self.parameters, self.session = optimizer, parameters, session
         self.sync_gradients = True
+        self.packed: Any = None
 
     def zero_grad(self) -> None:
         self.optimizer.zero_grad()
@@ -142,7 +146,9 @@ class AveragingOptimizer:
         if not self.sync_gradients:
             return
         trained = [parameter for parameter in self.parameters if parameter.requires_grad]
-        total = self.session.sum_over_ranks(pack_gradients(trained))
+        # By tasks others may still fetch what was packed before.
+        self.packed = pack_gradients(trained, self.packed if self.session.streams is not None else None)
+        total = self.session.sum_over_ranks(self.packed)
         unpack_gradients(trained, total, self.session.world)
 
 
@@ -154,10 +160,14 @@ def exchange_dtype(dtypes: Iterable[Any]) -> Any:
     return torch.float32 if promoted in (torch.bfloat16, torch.float16) else promoted
 
 
-def pack_gradients(parameters: Sequence[Any]) -> Any:
+def pack_gradients(parameters: Sequence[Any], out: Any = None) -> Any:
     """All gradients as one flat tensor, then a 1 for each parameter that has one.
 
     A parameter that this rank's step did not use has zeros: another rank's may have used it.
+
+    Args:
+        parameters: Those that are trained.
+        out: A former result for the same parameters, whose memory is used again.
     """
     import torch
 
@@ -169,7 +179,7 @@ def pack_gradients(parameters: Sequence[Any]) -> Any:
         else (gradient.to_dense() if gradient.is_sparse else gradient).detach().reshape(-1).to(dtype)
         for parameter, gradient in zip(parameters, gradients, strict=True)
     ]
-    return torch.cat([*flat, torch.tensor([gradient is not None for gradient in gradients], dtype=dtype)])
+    return torch.cat([*flat, torch.tensor([gradient is not None for gradient in gradients], dtype=dtype)], out=out)
 
 
 def unpack_gradients(parameters: Sequence[Any], total: Any, world: int) -> None:

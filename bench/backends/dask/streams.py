@@ -1,8 +1,8 @@
 """Arrays of ranks over Dask's own connections between them, without a task for each step.
 
-Each rank listens for the others with Dask's ``distributed.comm`` (its protocol, certificates and serialization), in an
-event loop of the training thread: nothing is handed from thread to thread, and an array is not copied on its way into
-the socket and out of it. Ranks learn each other's addresses by one exchange through tasks.
+Each rank listens for the others with Dask's ``distributed.comm`` (its protocols and certificates), in an event loop of
+the training thread: nothing is handed from thread to thread, and arrays are sent and received without copies. Ranks
+learn each other's addresses by one exchange through tasks.
 
 Two ranks send each other whole arrays. More of them sum in two halves: rank r gets shard r of all arrays, sums it, and
 sends the sum to all, so that a rank sends and receives 2(N−1)/N of an array. Sums are taken in the order of the ranks:
@@ -12,12 +12,15 @@ every rank gets the same bits.
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from bench.backends.dask.exchange import ExchangeClosed, Mailbox, sum_arrays, take_shard
 
+LENGTH = struct.Struct("!Q")
+"""Before each array: its bytes."""
 MAX_WHOLE_RANKS = 2
 """Up to this many ranks, whole arrays are sent: one message on the way, and no more bytes than in shards."""
 Result = TypeVar("Result")
@@ -39,6 +42,7 @@ class Streams:
         self.outgoing: dict[int, Any] = {}
         self.incoming: dict[int, Any] = {}
         self._listener: Any = None
+        self._buffers: dict[tuple[object, str, int], Any] = {}
         self.complete = asyncio.Event()
         """Whether all other ranks are connected to this one."""
         mailbox.on_close = lambda: self.loop.call_soon_threadsafe(self.closed.set)
@@ -58,15 +62,15 @@ class Streams:
     def exchange(self, array: Any) -> tuple[Any, ...]:
         """Send a whole flat array to all ranks; returns those of all ranks, in their order.
 
-        It may be changed afterwards.
+        They are valid until the next exchange, like this rank's own, which is one of them.
 
         Raises:
             ExchangeClosed: The mailbox is closed.
         """
-        return self._run(self._swap([array] * self.world))
+        return tuple(self._run(self._swap([array] * self.world, self._buffers_like(array))))
 
     def sum(self, array: Any) -> Any:
-        """The sum over the ranks of a flat array, which may be changed afterwards.
+        """The sum over the ranks of a flat array, which may be changed afterwards; it is valid until the next exchange.
 
         Raises:
             ExchangeClosed: The mailbox is closed.
@@ -81,30 +85,66 @@ class Streams:
         self.loop.close()
 
     async def _sum(self, array: Any) -> Any:
+        total = self._buffer("total", array)
         if self.world <= MAX_WHOLE_RANKS:
-            return sum_arrays(*await self._swap([array] * self.world))
+            sum_arrays(*await self._swap([array] * self.world, self._buffers_like(array)), out=total)
+            return total
+        shards, sums = ([take_shard(whole, rank, self.world) for rank in range(self.world)] for whole in (array, total))
+        own = sums[self.rank]
+        sum_arrays(*await self._swap(shards, self._buffers_like(own)), out=own)
+        await self._swap([own] * self.world, sums)
+        return total
+
+    async def _swap(self, outgoing: Sequence[Any], buffers: Sequence[Any]) -> list[Any]:
+        """Send an array to each rank and receive one from each.
+
+        Args:
+            outgoing: What each rank gets, by rank.
+            buffers: The memory for what comes from each, by rank.
+
+        Returns:
+            What has come from each rank, one's own among them.
+        """
+        others = [(self.rank + step) % self.world for step in range(1, self.world)]
+        sent = [self._send(other, outgoing[other]) for other in others]
+        await asyncio.gather(*(self._receive(other, buffers[other]) for other in others))
+        # Until the last byte is in the socket: nobody runs this loop before the next exchange.
+        await asyncio.gather(*sent)
+        return [array if rank != self.rank else outgoing[rank] for rank, array in enumerate(buffers)]
+
+    def _send(self, other: int, array: Any) -> Any:
+        stream, message = self._stream(self.outgoing[other]), memoryview(array.view("uint8"))
+        stream.write(LENGTH.pack(len(message)))
+        return stream.write(message) if message else stream.write(b"")
+
+    async def _receive(self, other: int, array: Any) -> None:
+        stream, buffer = self._stream(self.incoming[other]), memoryview(array.view("uint8"))
+        (length,) = LENGTH.unpack(await stream.read_bytes(LENGTH.size))
+        if length != len(buffer):
+            raise ValueError(
+                f"rank {other} sent an array of {length} bytes, and rank {self.rank} one of {len(buffer)} bytes"
+            )
+        if buffer:
+            await stream.read_into(buffer)
+
+    def _stream(self, comm: Any) -> Any:
+        """The byte stream of a connection of Dask's. Its messages would allocate the memory of each array anew, and to
+        touch that for the first time takes longer than the transfer."""
+        if comm.stream is None:
+            raise ConnectionResetError
+        return comm.stream
+
+    def _buffers_like(self, array: Any) -> list[Any]:
+        return [self._buffer(rank, array) for rank in range(self.world)]
+
+    def _buffer(self, name: object, like: Any) -> Any:
+        """Memory for an array that is as large as another one: the same each time."""
         import numpy as np
 
-        parts = await self._swap([take_shard(array, shard, self.world) for shard in range(self.world)])
-        return np.concatenate(await self._swap([sum_arrays(*parts)] * self.world))
-
-    async def _swap(self, outgoing: Sequence[Any]) -> tuple[Any, ...]:
-        """Send an array to each rank; returns what came from each, one's own among them."""
-        from distributed.protocol import to_serialize
-
-        others = [(self.rank + step) % self.world for step in range(1, self.world)]
-        for other in others:
-            await self.outgoing[other].write(to_serialize(outgoing[other]))
-        received = dict(
-            zip(others, await asyncio.gather(*(self.incoming[other].read() for other in others)), strict=True)
-        )
-        for other in others:
-            stream = self.outgoing[other].stream
-            if stream.writing():
-                # Until the last byte is in the socket: nobody runs this loop before the next exchange.
-                await stream.write(b"")
-        received[self.rank] = outgoing[self.rank]
-        return tuple(received[rank] for rank in range(self.world))
+        key = (name, like.dtype.str, len(like))
+        if key not in self._buffers:
+            self._buffers[key] = np.empty_like(like)
+        return self._buffers[key]
 
     async def _listen(self, address: str, listen_args: dict[str, Any]) -> str:
         from distributed.comm import listen
@@ -138,13 +178,13 @@ class Streams:
         return self.loop.run_until_complete(self._unless_closed(work))
 
     async def _unless_closed(self, work: Coroutine[Any, Any, Result]) -> Result:
-        from distributed.comm import CommClosedError
+        from tornado.iostream import StreamClosedError
 
         task, closed = asyncio.ensure_future(work), asyncio.ensure_future(self.closed.wait())
         try:
             await asyncio.wait([task, closed], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
-                with suppress(CommClosedError):
+                with suppress(OSError, StreamClosedError):
                     return task.result()
                 # The other rank has ended or is ending. Who supervises the ranks knows why, and ends this one.
                 await closed

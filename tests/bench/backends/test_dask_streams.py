@@ -63,7 +63,7 @@ def test_every_rank_gets_the_same_sum_to_the_last_bit_whatever_becomes_of_its_ow
     def sum_all(streams):
         sums = []
         for array in arrays_of(streams.rank, length):
-            sums.append(streams.sum(array))
+            sums.append(streams.sum(array).copy())
             array[:] = np.nan
         return sums
 
@@ -76,9 +76,19 @@ def test_every_rank_gets_the_same_sum_to_the_last_bit_whatever_becomes_of_its_ow
             np.testing.assert_array_equal(sums[turn], expected)
 
 
+def test_arrays_of_different_sizes_are_named(listen_address):
+    def use(streams):
+        with pytest.raises(ValueError, match=r"rank . sent an array of . bytes, and rank . one of . bytes"):
+            streams.sum(np.zeros(1 + streams.rank, dtype=np.float32))
+
+    run_ranks(2, listen_address, use)
+
+
 def test_whole_arrays_come_in_the_order_of_the_ranks(listen_address):
-    received = run_ranks(3, listen_address, lambda streams: streams.exchange(np.full(4, streams.rank, dtype=np.uint8)))
-    assert [np.concatenate(arrays).tolist() for arrays in received] == [[0] * 4 + [1] * 4 + [2] * 4] * 3
+    received = run_ranks(
+        3, listen_address, lambda streams: np.concatenate(streams.exchange(np.full(4, streams.rank, dtype=np.uint8)))
+    )
+    assert [array.tolist() for array in received] == [[0] * 4 + [1] * 4 + [2] * 4] * 3
 
 
 def test_a_rank_that_waits_for_one_that_has_left_is_released_by_its_mailbox(listen_address):
