@@ -14,7 +14,8 @@ from harness.sweep.runner import run_trial
 from tests.perf.conftest import spread
 
 TRIALS, RANKS, BATCH, STEPS = 20, 2, 128, 50
-FIRST_STEP_GOAL_S, BESIDE_GOAL_S = 0.3, 0.5
+FIRST_STEP_GOAL_S = 0.3
+BESIDE_GOALS_S = {"ddp": 0.15, "horovod": 0.25}
 
 
 class Course(NamedTuple):
@@ -28,7 +29,7 @@ class Course(NamedTuple):
     beside_steps: float
 
 
-@pytest.mark.parametrize("backend", ["ddp", "horovod"])
+@pytest.mark.parametrize("backend", BESIDE_GOALS_S)
 def test_first_step_and_time_beside_the_steps(benchmark, tell, tmp_path, backend):
     case = Case(workload="synthetic", backend=backend, transport="gloo", ranks=RANKS, batch=BATCH, steps=STEPS)
     loaded = registry.load_backend(backend)
@@ -57,6 +58,6 @@ def test_first_step_and_time_beside_the_steps(benchmark, tell, tmp_path, backend
         f"the ranks' own code ran after {spread(to_own, 'trials')}"
     )
     tell(
-        f"seconds of a trial outside its steps: median {spread(beside, 'trials')}; goal {BESIDE_GOAL_S} or less; "
+        f"seconds of a trial outside its steps: median {spread(beside, 'trials')}; goal {BESIDE_GOALS_S[backend]} or less; "
         f"after the last step {spread(after, 'trials')}"
     )
