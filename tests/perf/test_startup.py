@@ -58,6 +58,6 @@ def test_first_step_and_time_beside_the_steps(benchmark, tell, tmp_path, backend
         f"the ranks' own code ran after {spread(to_own, 'trials')}"
     )
     tell(
-        f"seconds of a trial outside its steps: median {spread(beside, 'trials')}; goal {BESIDE_GOALS_S[backend]} or less; "
-        f"after the last step {spread(after, 'trials')}"
+        f"seconds of a trial outside its steps: median {spread(beside, 'trials')}; "
+        f"goal {BESIDE_GOALS_S[backend]} or less; after the last step {spread(after, 'trials')}"
     )
