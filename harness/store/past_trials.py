@@ -20,7 +20,6 @@ MAX_PAST_TRIALS = 300
 MAX_PAST_SWEEPS = 10
 MAX_READ_BYTES = 64 * 2**20
 """Of records in all. A record has every step of its trial: some ten to a hundred kilobytes usually."""
-ROWS_AT_ONCE = 8
 
 
 class PastTrial(FrozenModel):
@@ -47,7 +46,8 @@ def read_past_trials(store: Store, machine: str) -> list[PastTrial]:
     for body in _newest_records(store, here):
         size += len(body)
         try:
-            trials.append(PastTrial.model_validate({name: from_json(body)[name] for name in PastTrial.model_fields}))
+            record = from_json(body)
+            trials.append(PastTrial.model_validate({name: record[name] for name in PastTrial.model_fields}))
         except (ValidationError, ValueError, KeyError, TypeError):
             continue
         if len(trials) >= MAX_PAST_TRIALS or size > MAX_READ_BYTES:
@@ -89,13 +89,17 @@ def read_past_rates(store: Store, machine: str, keys: Collection[str]) -> dict[s
 
 
 def _newest_records(store: Store, environments: set[str]) -> Iterator[str]:
-    query = (
-        sa.select(trials_table.c.body)
-        .join(sweeps_table, sweeps_table.c.id == trials_table.c.sweep)
-        .where(trials_table.c.outcome == "ok", sweeps_table.c.environment.in_(environments))
-        .order_by(sweeps_table.c.started_at.desc(), trials_table.c.round.desc())
+    table = trials_table
+    # A query that sorts records would read the steps of all of them.
+    newest = (
+        sa.select(*table.primary_key)
+        .join(sweeps_table, sweeps_table.c.id == table.c.sweep)
+        .where(table.c.outcome == "ok", sweeps_table.c.environment.in_(environments))
+        .order_by(sweeps_table.c.started_at.desc(), table.c.round.desc())
         .limit(MAX_PAST_TRIALS)
     )
     with store.database.reading() as connection:
-        for (body,) in connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query):
-            yield record_json(body)
+        for row in connection.execute(newest).all():
+            same = (column == row._mapping[column.name] for column in table.primary_key)
+            for (body,) in connection.execute(sa.select(table.c.body).where(*same)):
+                yield record_json(body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -68,10 +68,11 @@ def predict_duration(plan: Plan, past: Sequence[PastTrial], reason: str = "") ->
     """
     trials = [(case, number) for number in range(plan.repeats) for case in plan.cases]
     windows_s = sum(_timed_s(case, number) for case, number in trials)
+    alike = _alike(past)
     expected: dict[tuple[str, bool], tuple[float, float, float, frozenset[int]]] = {}
     for case, number in trials:
         if (case.key, number == 0) not in expected:
-            found = _expect(case, number, past)
+            found = _expect(case, number, past, alike)
             if found is None:
                 none = "no trial of this machine is stored yet"
                 return SweepDuration(seconds=None, windows_s=windows_s, past_trials=0, reason=reason or none)
@@ -86,11 +87,23 @@ def predict_duration(plan: Plan, past: Sequence[PastTrial], reason: str = "") ->
     )
 
 
-def _expect(case: Case, number: int, past: Sequence[PastTrial]) -> tuple[float, float, float, frozenset[int]] | None:
+def _alike(past: Sequence[PastTrial]) -> list[dict[Hashable, list[int]]]:
+    """By level of likeness and by what is alike, the places of the newest past trials."""
+    alike: list[dict[Hashable, list[int]]] = [{} for _ in _LIKENESS]
+    for place, trial in enumerate(past):
+        for level, likeness in enumerate(_LIKENESS):
+            places = alike[level].setdefault((trial.case.site, likeness(trial.case, trial.round)), [])
+            if len(places) < MAX_ALIKE:
+                places.append(place)
+    return alike
+
+
+def _expect(
+    case: Case, number: int, past: Sequence[PastTrial], alike: Sequence[Mapping[Hashable, Sequence[int]]]
+) -> tuple[float, float, float, frozenset[int]] | None:
     """Mean, least and most of the time of a trial, and the places of the past trials that say so."""
-    here = [place for place, trial in enumerate(past) if trial.case.site == case.site]
-    for level, alike in enumerate(_LIKENESS):
-        places = [place for place in here if alike(case, number, past[place])][:MAX_ALIKE]
+    for level, likeness in enumerate(_LIKENESS):
+        places = alike[level].get((case.site, likeness(case, number)))
         if places:
             timed_s = _timed_s(case, number)
             times = [
@@ -107,22 +120,19 @@ def _timed_s(case: Case, number: int) -> float:
     return 0.0 if case.steps else case.window_s * (1 + (case.own_cost and number == 0))
 
 
-def _same_case(case: Case, past: Case) -> bool:
-    return case.key == past.key and case.steps == past.steps and case.decompose == past.decompose
+def _same_case(case: Case) -> tuple[Hashable, ...]:
+    return case.key, case.steps, case.decompose
 
 
-def _same_processes(case: Case, past: Case) -> bool:
-    return (case.backend, case.device, case.ranks) == (past.backend, past.device, past.ranks)
-
-
-_LIKENESS: tuple[Callable[[Case, int, PastTrial], bool], ...] = (
-    lambda case, number, past: _same_case(case, past.case) and (number == 0) == (past.round == 0),
-    lambda case, number, past: _same_case(case, past.case),
-    lambda case, number, past: _same_processes(case, past.case) and case.workload == past.case.workload,
-    lambda case, number, past: _same_processes(case, past.case),
-    lambda case, number, past: (case.backend, case.device) == (past.case.backend, past.case.device),
-    lambda case, number, past: True,
+_LIKENESS: tuple[Callable[[Case, int], Hashable], ...] = (
+    lambda case, number: (_same_case(case), number == 0),
+    lambda case, number: _same_case(case),
+    lambda case, number: (case.backend, case.device, case.ranks, case.workload),
+    lambda case, number: (case.backend, case.device, case.ranks),
+    lambda case, number: (case.backend, case.device),
+    lambda case, number: None,
 )
+"""What trials that are alike have in common, by their case and round, the most alike first."""
 _OTHER_CASES = 2
 """From this place in :data:`_LIKENESS` on, trials are of other cases."""
 
