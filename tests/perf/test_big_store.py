@@ -234,7 +234,7 @@ def test_the_page_of_thousands_of_cases_is_opened(benchmark, tell, page, tmp_pat
             browser.driver.get("about:blank")
             browser.send("Performance.enable", {"timeDomain": "threadTicks"})
             browser.driver.get(f"file://{page}?{len(tasks_s)}")
-            browser.until("document.querySelector('.chart.drawn')")
+            browser.until("document.readyState === 'complete'")
             browser.driver.execute_async_script("requestIdleCallback(() => setTimeout(arguments[0], 500))")
             metrics = browser.send("Performance.getMetrics", {})["metrics"]
             browser.send("Performance.disable", {})
