@@ -106,6 +106,7 @@ def register(folder: Path) -> None:
     class LocalListener(tcp.TCPListener):
         prefix = PREFIX
         port: int
+        tcp_server: Any
 
         async def start(self) -> None:
             # A number that no other process of the machine has.
@@ -116,7 +117,7 @@ def register(folder: Path) -> None:
             listener.bind(os.fspath(socket_file(folder, self.port)))
             listener.listen(socket.SOMAXCONN)
             self.tcp_server = TCPServer(max_buffer_size=tcp.MAX_BUFFER_SIZE)
-            self.tcp_server.handle_stream = self._handle_stream  # type: ignore[method-assign]  # as its base does
+            self.tcp_server.handle_stream = self._handle_stream  # as its base does
             self.tcp_server.add_sockets([listener])
 
     class LocalBackend(tcp.TCPBackend):

@@ -80,6 +80,9 @@ def test_torch_has_all_operations_each_as_its_library_does_it(operation):
     assert reason("dask", "gloo", operation=operation) is None
 
 
+SHARDED = {"backend": "dask", "transport": "tasks", "ranks": 4, "backend_options": {"exchange": "sharded"}}
+
+
 @pytest.mark.parametrize(
     ("case", "text"),
     [
@@ -87,7 +90,7 @@ def test_torch_has_all_operations_each_as_its_library_does_it(operation):
         ({"backend": "horovod", "operation": "all_gather", "in_place": True}, "has no result in place"),
         ({"backend": "horovod", "datatype": "bfloat16"}, "no bfloat16"),
         ({"backend": "dask", "transport": "tasks", "operation": "broadcast"}, "to all ranks"),
-        ({"backend": "dask", "transport": "tasks", "operation": "all_gather", "ranks": 4}, "dask.exchange=direct"),
+        (SHARDED | {"operation": "all_gather"}, "dask.exchange=direct"),
         ({"operation": "all_reduce", "in_place": False}, "has no result out of place"),
         ({"operation": "all_to_all", "in_place": True}, "has no result in place"),
         ({"ranks": 1}, "at least 2 ranks"),
