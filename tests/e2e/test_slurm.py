@@ -173,24 +173,25 @@ def test_an_agent_that_dies_is_named_and_costs_its_trial_alone(harness, slurm):
     pack = ("--nodes", "2", "--set", "slurm.pack=true", "--set", "ddp.bucket_cap_mb=1,2", "--steps", "150")
     process = harness.sweeping(*pack)
     harness.until(lambda: harness.measuring(rank=1), process)
-    (agent,) = agents_on(slurm.workers[1])
+    _, (name, agent) = [(node.name, pid) for node in slurm.workers for pid in agents_on(node)]
     os.kill(agent, signal.SIGKILL)
     struck, other = sorted(harness.ended(process, status=4), key=lambda cell: cell["outcome"])
     assert struck["outcome"] == "failed"
-    assert "node 1 (n2) is gone: its agent was killed (srun reports 'Killed')" in struck["reason"], struck["reason"]
+    gone = f"node 1 ({name}) is gone: its agent was killed (srun reports 'Killed')"
+    assert gone in struck["reason"], struck["reason"]
     assert "rank 1 in measured step" in struck["reason"]
     assert (other["outcome"], other["same_work"]["verdict"]) == ("ok", "same"), other["reason"]
 
 
 def agents_on(node: Node) -> list[int]:
-    """The process ids of the node agents there."""
+    """The process ids of the node agents there, without the srun that has started them."""
 
     def command(pid: int) -> list[str]:
         with suppress(OSError):
             return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         return []
 
-    return [pid for pid in node.processes() if "bench.node.agent" in command(pid)]
+    return [pid for pid in node.processes() if command(pid)[1:3] == ["-m", "bench.node.agent"]]
 
 
 def test_a_harness_that_is_killed_finds_its_job_again_and_one_that_is_interrupted_cancels_it(harness, slurm):
