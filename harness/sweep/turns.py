@@ -55,6 +55,7 @@ class Turns:
         self.waited_s = 0.0
         """The time that it has waited so far, in seconds: none of it is a trial's."""
         self._machine, self._turn, self._depth = machine, None, 0
+        self._problem: TurnsUnavailable | None = None
         self._seen: set[tuple[str, bool]] = set()
         self._stack = ExitStack()
 
@@ -65,7 +66,7 @@ class Turns:
             try:
                 self._stack.enter_context(self._machine)
             except TurnsUnavailable as problem:
-                self._give_up(problem)
+                self.give_up(problem)
         return self
 
     def __exit__(self, *problem: object) -> None:
@@ -89,7 +90,7 @@ class Turns:
             with interrupts_allowed():
                 self._turn = self._machine.take(report)
         except TurnsUnavailable as problem:
-            self._give_up(problem)
+            self.give_up(problem)
         finally:
             if waited:
                 waited_s = time.monotonic() - began_s
@@ -106,6 +107,9 @@ class Turns:
     def turn(self) -> Iterator[Company]:
         """A context that runs in a turn, and ends it; within another one it is the same turn."""
         self.take()
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            log.warning("no turns are taken, and other sweeps of this machine may disturb this one: %s", problem)
         self._depth += 1
         company = Company(self._machine)
         try:
@@ -115,9 +119,9 @@ class Turns:
             if not self._depth:
                 self.release()
 
-    def _give_up(self, problem: TurnsUnavailable) -> None:
-        log.warning("no turns are taken, and other sweeps of this machine may disturb this one: %s", problem)
-        self._machine = None
+    def give_up(self, problem: TurnsUnavailable) -> None:
+        """Take none from now on. The first thing that would have a turn says so: nothing may come to run at all."""
+        self._problem, self._machine = problem, None
 
 
 class Company:
@@ -160,7 +164,7 @@ def open_turns(purpose: str, *, here: bool = True, shared: bool = False) -> Turn
             return Turns(MachineTurns(purpose, usable_cores(), shared=shared))
         except TurnsUnavailable as problem:
             turns = Turns()
-            turns._give_up(problem)
+            turns.give_up(problem)
             return turns
     return Turns()
 

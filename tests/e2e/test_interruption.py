@@ -76,7 +76,7 @@ def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, tran
     process.communicate(timeout=30)
     harness.nothing_left(within_s=10)
     assert shared
-    assert all(folder.is_dir() for folder in shared)
+    # Its folders in shared memory may be gone: every start on this machine removes what is abandoned there.
     assert list(temporary.iterdir()), "a killed process removes nothing"
     # As the next start on this machine does.
     for folder in (temporary, SHARED_MEMORY):
