@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where slow tests alone are asked for, the files that hold none are not imported: that takes longer than most of
     those tests."""
-    if config.option.markexpr != "slow" or not collection_path.is_file():
+    if config.option.markexpr != "slow" or collection_path.suffix != ".py" or not collection_path.is_file():
         return None
     return True if "mark.slow" not in collection_path.read_text() else None
 
