@@ -163,6 +163,9 @@ class RendezvousServer:
 
     def _go_on(self, connection: _Connection) -> None:
         """Take what a connection has sent, or send what it has not taken yet."""
+        if connection not in self._connections:
+            # Another event of the same look has answered it, and ended it.
+            return
         try:
             if connection.unsent is not None:
                 self._send(connection)
