@@ -104,9 +104,14 @@ class Case(FrozenModel):
     """Threads per rank."""
     seed: int = 0
     steps: PositiveCount | None = None
-    """The number of measured steps; ``None``: as many as take :attr:`window_s`."""
+    """The number of measured steps; ``None``: as many as take :attr:`target_window_s`."""
     window_s: PositiveSeconds = 1.0
     """The length of the measured window, in seconds."""
+    adapt_window: bool = False
+    """Whether each trial's window is as long as the spread of earlier trials suggests, once there are some."""
+    chosen_window_s: PositiveSeconds | None = None
+    """The length of this trial's window where it was adapted, in seconds; ``None``: :attr:`window_s`. It is chosen
+    before the trial starts, and the same on all ranks."""
     precision: Amount | None = None
     """The relative half-width of the mean step's 95 % interval at which the window ends; it is extended to three times
     its length at most. ``None``: it is not extended."""
@@ -158,6 +163,11 @@ class Case(FrozenModel):
         """How long a library of a rank may wait for other ranks, in whole seconds: longer than the trial's limit, at
         which the supervisor reports where each rank is. A library that gives up before hides the one that hangs."""
         return min(math.ceil(self.timeout_s) + LIBRARY_TIMEOUT_MARGIN_S, MAX_LIBRARY_TIMEOUT_S)
+
+    @property
+    def target_window_s(self) -> float:
+        """How long the window of this trial is to last, in seconds."""
+        return self.window_s if self.chosen_window_s is None else self.chosen_window_s
 
     @property
     def global_batch(self) -> int:

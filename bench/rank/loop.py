@@ -276,7 +276,7 @@ def measure_window(
         context: What is to be known of this process.
     """
     requested_steps = work.fixed_steps or case.steps
-    filling_steps = math.ceil(case.window_s / max(warmup.step_s, 1e-9))
+    filling_steps = math.ceil(case.target_window_s / max(warmup.step_s, 1e-9))
     steps = requested_steps or max(work.min_steps, min(work.max_steps, filling_steps))
     every = min(every, steps)
     if not requested_steps:

@@ -102,9 +102,8 @@ def run(
         _append(file, header)
         _append(file, processes)
         with open_lock(out, node) as lock:
-            sample(
-                probes, stop, file, lock, edges=WindowEdges(read_phase, case.window_s if case.steps is None else None)
-            )
+            expected_s = case.target_window_s if case.steps is None else None
+            sample(probes, stop, file, lock, edges=WindowEdges(read_phase, expected_s))
         _append(file, check())
     for probe in probes:
         probe.close()

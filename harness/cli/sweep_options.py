@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.completion import complete_backends, complete_workloads
-from harness.planning.flags import parse_duration, parse_fault, parse_percent, split_names
+from harness.planning.flags import parse_duration, parse_fault, parse_percent, parse_window, split_names
 from harness.planning.variables import parse_variables
 
 if TYPE_CHECKING:
@@ -134,7 +134,12 @@ class MeasurementOptions:
         int | None, typer.Option("--steps", help="Measured steps; default: as many as fill the window.")
     ] = None
     window: Annotated[
-        float | None, typer.Option("--window", metavar="SECONDS", help="Length of the measured window: 1, on GPUs 2.")
+        str | None,
+        typer.Option(
+            "--window",
+            metavar="SECONDS|auto",
+            help="Length of the measured window: 1, on GPUs 2; auto: shorter from round 3 on where trials differ.",
+        ),
     ] = None
     warmup: Annotated[int | None, typer.Option("--warmup", help="Steps before the measured window.")] = None
     timeout: Annotated[
@@ -182,7 +187,7 @@ class MeasurementOptions:
         return _given(
             repeats=self.repeats,
             steps=self.steps,
-            window_s=self.window,
+            **({} if self.window is None else parse_window(self.window)),
             warmup=self.warmup,
             timeout_s=self.timeout,
             tolerance=self.tolerance,

@@ -51,6 +51,16 @@ def parse_percent(text: str, option: str = "--precision") -> float:
         raise UsageError(f"{option} {text}: expected a share, for example 2%") from None
 
 
+def parse_window(text: str) -> dict[str, Any]:
+    """``2`` or ``auto`` → the suite's fields. Raises :class:`UsageError`."""
+    if text == "auto":
+        return {"adapt_window": True}
+    try:
+        return {"window_s": float(text), "adapt_window": False}
+    except ValueError:
+        raise UsageError(f"--window {text}: expected seconds, for example 2, or auto") from None
+
+
 def parse_duration(text: str) -> float:
     """``90``, ``90s``, ``10m`` or ``2h`` → seconds. Raises :class:`UsageError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)

@@ -27,6 +27,7 @@ T = TypeVar("T")
 SUITE_FIELDS_OF_CASES = {
     "seed",
     "steps",
+    "adapt_window",
     "precision",
     "warmup",
     "verify_steps",

@@ -70,6 +70,9 @@ class Suite(FiniteModel):
     steps: int | None = Field(None, ge=1)
     window_s: float | None = Field(None, gt=0)
     """``None``: long enough for the readings of the device (:func:`harness.planning.plan.default_window_s`)."""
+    adapt_window: bool = False
+    """From the third round on, windows are as long as the spread of the trials before suggests
+    (:mod:`reports.analysis.window_length`), and :attr:`window_s` in the first two."""
     warmup: int | None = Field(None, ge=0)
     verify_steps: int = Field(4, ge=0)
     tolerance: float | None = Field(None, gt=0)

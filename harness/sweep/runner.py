@@ -39,6 +39,7 @@ from harness.sweep.building import MEASURED_LATER
 from harness.sweep.turns import Turns, with_conditions
 from harness.sweep.unstored import keep_unstored, store_kept
 from harness.sweep.until_decided import rounds_until_decided
+from harness.sweep.windows import with_chosen_windows
 from reports.analysis.case_titles import case_title
 from reports.analysis.step_times import throughput_of
 
@@ -128,6 +129,8 @@ def _run_rounds(
             case.model_copy(update={"own_cost": case.own_cost and first, "roofline": case.roofline and first})
             for case in cases
         ]
+        if any(case.adapt_window for case in round_cases):
+            round_cases = with_chosen_windows(round_cases, round_number, store.trials(info.id))
         for trial in run_round(round_cases, round_number, site, backends, folder, info.environment.id, watcher, turns):
             if trial.outcome in ("failed", "timeout") and is_full(folder):
                 # Neither the store nor any further trial would fare better: this one is taken again.

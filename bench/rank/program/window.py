@@ -132,7 +132,7 @@ class WindowRule:
 
     def _begin(self, marks: Marks, first: int, step_s: float) -> None:
         self.first = first
-        steps = max(MIN_STEPS, min(MAX_STEPS, math.ceil(self.case.window_s / max(step_s, 1e-9))))
+        steps = max(MIN_STEPS, min(MAX_STEPS, math.ceil(self.case.target_window_s / max(step_s, 1e-9))))
         self.every = min(steps, steps_per_mark(self.mark_cost_s, step_s))
         self._steps = whole_blocks(steps, self.every, MAX_STEPS)
         self.look_at = first + self._steps
@@ -167,4 +167,4 @@ def needed_steps(case: Case, marks: Marks) -> int:
     step_s = max(median(marks.durations_s(first, marks.count)), 1e-9)
     settling = 1 + math.ceil(2 * WARMUP_BLOCK_S / step_s)
     warmup = case.warmup if case.warmup is not None else max(MIN_WARMUP_STEPS, settling)
-    return warmup + max(MIN_STEPS, min(MAX_STEPS, math.ceil(case.window_s / step_s)))
+    return warmup + max(MIN_STEPS, min(MAX_STEPS, math.ceil(case.target_window_s / step_s)))

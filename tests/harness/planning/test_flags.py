@@ -5,7 +5,7 @@ import re
 import pytest
 
 from harness.errors import UsageError
-from harness.planning.flags import parse_duration, parse_fault, parse_percent
+from harness.planning.flags import parse_duration, parse_fault, parse_percent, parse_window
 
 
 @pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.05", 0.05)])
@@ -18,7 +18,12 @@ def test_a_budget_is_a_duration(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("parse", [parse_percent, parse_duration])
+def test_a_window_has_a_length_or_adapts():
+    assert parse_window("0.5") == {"window_s": 0.5, "adapt_window": False}
+    assert parse_window("auto") == {"adapt_window": True}
+
+
+@pytest.mark.parametrize("parse", [parse_percent, parse_duration, parse_window])
 def test_nonsense_is_neither(parse):
     with pytest.raises(UsageError, match="for example"):
         parse("soon")
