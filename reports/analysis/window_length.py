@@ -31,7 +31,7 @@ MAX_POOLED, NOMINAL = 16, 8
 """In degrees of freedom: the variance between the trials of a cell counts as much as the cell has; that of all cells as
 much as they have, up to a limit, since cells differ; and that for which the given window is the best one as much as
 :data:`NOMINAL`. The estimate from a few trials is too often far too large or below 0 to go by it alone."""
-ROUNDING_S = 0.01
+DIGITS = 2
 
 
 class TrialSpread(NamedTuple):
@@ -84,7 +84,7 @@ def window_lengths(spreads: Mapping[str, Sequence[TrialSpread]], cases: Mapping[
         b = sum(weight * value for weight, value in estimates) / sum(weight for weight, _ in estimates)
         length_s = optimal_length_s(other_s, within, b)
         least_s, most_s = bounds_s(case)
-        lengths[key] = round(max(least_s, min(most_s, length_s)) / ROUNDING_S) * ROUNDING_S
+        lengths[key] = round(max(least_s, min(most_s, length_s)), DIGITS)
     return lengths
 
 

@@ -45,7 +45,7 @@ def test_two_rounds_say_how_long_the_next_windows_are():
 
 def test_windows_are_short_where_trials_differ_and_as_given_where_steps_do():
     assert windows_of(within=0.02, between=0.1)[-1] == 0.25
-    assert windows_of(within=1.0, between=1e-6, seed=3)[-1] == 1
+    assert windows_of(within=1.0, between=1e-6, seed=3)[-1] > 0.9
 
 
 def test_the_length_is_where_variance_times_time_is_least():
