@@ -130,5 +130,6 @@ def side_order(pair: int) -> tuple[SideName, SideName]:
 
 
 def timing_only_case(case: Case, *, decompose: bool) -> Case:
-    """The case without the measurements beside its steps."""
-    return case.model_copy(update={"own_cost": False, "roofline": False, "decompose": decompose})
+    """The case without the measurements beside its steps, whose windows all have the given length: two sides that each
+    chose their own would differ in more than their code."""
+    return case.model_copy(update={"own_cost": False, "roofline": False, "decompose": decompose, "adapt_window": False})

@@ -117,7 +117,7 @@ def _expect(
 
 def _timed_s(case: Case, number: int) -> float:
     """The windows of a trial, in seconds: in the first round measuring its own cost takes another."""
-    return 0.0 if case.steps else case.window_s * (1 + (case.own_cost and number == 0))
+    return 0.0 if case.steps else case.target_window_s * (1 + (case.own_cost and number == 0))
 
 
 def _same_case(case: Case) -> tuple[Hashable, ...]:

@@ -146,7 +146,7 @@ def settings_of(case: Case) -> dict[str, str]:
     settings = {name: str(value) for name, value in case.model_dump(include=COMPARED_SETTINGS).items()}
     if case.adapt_window:
         # The length of a trial's window follows from the trials before it: it is no condition of the night.
-        settings["window_s"] = f"auto, from {case.window_s:g}"
+        settings["window_s"] = f"auto, from {case.window_s}"
     settings |= {"data": f"{case.data.name} {case.data.digest}" if case.data else "none"}
     if case.program is not None:
         settings[PROGRAM_SETTING] = f"{case.program.name} {case.program.digest}"

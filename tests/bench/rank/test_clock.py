@@ -141,6 +141,7 @@ def test_a_warm_up_marks_blocks():
     ("options", "steps", "blocks"),
     [
         ({"window_s": 0.41}, 440, 11),
+        ({"window_s": 0.82, "chosen_window_s": 0.41}, 440, 11),
         ({"steps": 100}, 100, 3),
         ({"steps": 7}, 7, 1),
         ({"window_s": 0.41, "precision": 1e-9}, 1320, 33),

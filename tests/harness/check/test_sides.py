@@ -208,10 +208,12 @@ def test_pairs_go_round_the_cases_and_take_turns():
 
 
 def test_pairs_measure_nothing_beside_their_steps():
-    night = make_case(own_cost=True, roofline=True, decompose=True)
-    assert timing_only_case(night, decompose=False) == night.model_copy(
-        update={"own_cost": False, "roofline": False, "decompose": False}
+    night = make_case(own_cost=True, roofline=True, decompose=True, adapt_window=True)
+    pair = timing_only_case(night, decompose=False)
+    assert pair == night.model_copy(
+        update={"own_cost": False, "roofline": False, "decompose": False, "adapt_window": False}
     )
+    assert "adapt_window" not in compact_case(pair), "an older tree does not know it"
     assert timing_only_case(night, decompose=True).decompose
     assert timing_only_case(night, decompose=False).key == night.key
 

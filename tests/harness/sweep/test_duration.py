@@ -36,6 +36,11 @@ def test_a_longer_window_adds_its_length_and_in_the_first_round_twice():
     assert predict_duration(plan_of(case, repeats=2), stored).seconds == pytest.approx(9.0 + 2 * 2.0 + 5.0 + 2.0)
 
 
+def test_a_window_that_was_shortened_says_how_long_a_whole_one_takes():
+    stored = [past(4.3, window_s=1.0, chosen_window_s=0.3)]
+    assert predict_duration(plan_of(make_case(window_s=1.0), repeats=1), stored).seconds == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize(
     "changes", [{"workload": "mnist"}, {"ranks": 4}, {"backend": "fsdp"}, {"workload_options": {"heads": 2}}]
 )

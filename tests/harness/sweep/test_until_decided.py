@@ -25,19 +25,20 @@ CASES = tuple(
     for options in ({}, {"model": "transformer"})
     for ranks in (1, 2, 3, 4, 6, 8)
 )
+ADAPTED = tuple(case.model_copy(update={"adapt_window": True}) for case in CASES)
 SPEED = {case.key: 0.1 / case.ranks**0.3 for case in CASES}
 """Seconds of a step: efficiencies are 62 % and less, and the most ranks are the fastest."""
 
 
 class ModelJob(Job):
-    def __init__(self, request, step_s, outcome):
+    def __init__(self, request, step_s: tuple[float, ...], outcome):
         self.request, self.step_s, self.outcome = request, step_s, outcome
 
     def wait(self, timeout_s):
         if self.outcome != "ok":
             return TrialResult(self.outcome, "it fell over", (), (), ())
         ranks = self.request.case.ranks
-        records = tuple(make_record(rank, ranks, (self.step_s, self.step_s)) for rank in range(ranks))
+        records = tuple(make_record(rank, ranks, self.step_s) for rank in range(ranks))
         return TrialResult("ok", None, records, (), ())
 
     def cancel(self):
@@ -49,9 +50,9 @@ class ModelSite(Site):
 
     name, summary = "model", ""
 
-    def __init__(self, noise=0.01, failing=(), submits_rounds=False):
+    def __init__(self, noise=0.01, failing=(), submits_rounds=False, steps=2):
         super().__init__()
-        self.noise, self.failing, self._whole = noise, failing, submits_rounds
+        self.noise, self.failing, self._whole, self.steps = noise, failing, submits_rounds, steps
         self.started = []
 
     @property
@@ -67,7 +68,7 @@ class ModelSite(Site):
         self.started.append((key, number))
         noise = random.Random(f"{key} {number}").gauss(0, self.noise)
         outcome = "failed" if key in self.failing else "ok"
-        return ModelJob(request, SPEED[key] * math.exp(noise), outcome)
+        return ModelJob(request, (SPEED[key] * math.exp(noise),) * self.steps, outcome)
 
 
 class Watching:
@@ -88,13 +89,13 @@ class Watching:
         self.totals.append(self.done + trials)
 
 
-def new_sweep(store: Store, name: str = "s1", rounds: int = 5, **suite) -> SweepInfo:
+def new_sweep(store: Store, name: str = "s1", rounds: int = 5, cases=CASES, **suite) -> SweepInfo:
     info = SweepInfo(
         id=name,
         started_at=FIRST_NIGHT,
         command="python -m harness sweep",
         suite=Suite(until="decided", repeats=rounds, **suite),
-        plan=Plan(cases=CASES, skips=(), not_applicable=(), repeats=rounds),
+        plan=Plan(cases=cases, skips=(), not_applicable=(), repeats=rounds),
         environment=read_environment(),
     )
     store.begin_sweep(info)
@@ -136,6 +137,22 @@ def test_a_sweep_that_was_interrupted_goes_on_with_the_same_trials(store, tmp_pa
         run(info, store, tmp_path, site, Watching(trials))
     assert len(store.done(info.id)) == trials
     assert run(info, store, tmp_path, site) == whole
+
+
+def test_windows_that_adapt_do_so_from_the_third_trial_on_and_are_the_same_after_a_break(store, tmp_path):
+    def windows(info) -> dict[tuple[str, int], float | None]:
+        return {(trial.case.key, trial.round): trial.case.chosen_window_s for trial in store.trials(info.id)}
+
+    whole, cut = (new_sweep(store, name, cases=ADAPTED, adapt_window=True) for name in ("whole", "cut"))
+    run(whole, store, tmp_path, ModelSite(noise=0.1, steps=20))
+    site = ModelSite(noise=0.1, steps=20)
+    with pytest.raises(KeyboardInterrupt):
+        run(cut, store, tmp_path, site, Watching(16))
+    run(cut, store, tmp_path, site)
+    assert windows(cut) == windows(whole)
+    adapted = {number: window for (_, number), window in windows(whole).items()}
+    assert max(adapted) >= 2, "some question is open after two rounds"
+    assert all((window is not None) == (number >= 2) for number, window in adapted.items())
 
 
 def test_a_site_that_takes_whole_rounds_is_given_them(store, tmp_path):

@@ -84,7 +84,7 @@ def test_nights_with_adapted_windows_are_compared_with_each_other_only():
     chosen = CASE.model_copy(update={"chosen_window_s": 0.4})
     assert settings_of(chosen) == settings_of(CASE)
     assert chosen.key == CASE.key == make_case(ranks=1).key
-    assert settings_of(CASE)["window_s"] == "auto, from 1"
+    assert settings_of(CASE)["window_s"] == "auto, from 1.0"
     assert settings_of(make_case(ranks=1))["window_s"] == "1.0"
 
 
