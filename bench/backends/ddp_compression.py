@@ -44,15 +44,17 @@ class PowerSgd:
 
 def compress(model: Any, compression: Compression, rank: int) -> PowerSgd | None:
     """Register the communication hook of a DDP model; returns what holds back gradients."""
-    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-
+    if compression == "none":
+        # Without importing the hooks.
+        return None
     if compression == "powersgd":
         power_sgd = PowerSgd(rank)
         # DDP refuses a hook whose annotations are strings, as all are in this module: a lambda has none.
         model.register_comm_hook(None, lambda _, bucket: power_sgd.exchange(bucket))
         return power_sgd
-    if compression != "none":
-        hook = getattr(default_hooks, f"{compression}_compress_hook")
-        # By the name of the bfloat16 hook, DDP refuses it without NCCL, but Gloo adds bfloat16 too: a lambda has none.
-        model.register_comm_hook(None, lambda group, bucket: hook(group, bucket))
+    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+
+    hook = getattr(default_hooks, f"{compression}_compress_hook")
+    # By the name of the bfloat16 hook, DDP refuses it without NCCL, but Gloo adds bfloat16 too: a lambda has none.
+    model.register_comm_hook(None, lambda group, bucket: hook(group, bucket))
     return None

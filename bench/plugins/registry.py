@@ -89,6 +89,10 @@ class PluginKind(Generic[PluginT]):
             return self._checked(self._entry_points()[name].load(), name)
         raise UnknownPlugin(self.name, name, self.names())
 
+    def module(self, name: str) -> str | None:
+        """The module of a plugin that ships with the project; ``None`` for any other."""
+        return self._modules().get(name)
+
     def load_all(self) -> tuple[dict[str, PluginT], list[BrokenPlugin]]:
         """Every plugin that loads, by name, and those that do not with the reason."""
         usable: dict[str, PluginT] = {}
@@ -242,6 +246,19 @@ def probes_of(case: Case) -> dict[str, Callable[[], ProbePlugin]]:
     """What loads the probes of a case, by name, on any node: of the project's, and of those that travel with it."""
     names = [*_folder_modules(PROBES.folder, PROBES.name), *(s.name for s in case.plugins if s.kind == PROBES.name)]
     return {name: partial(PROBES.load_from, case.plugins, name) for name in names}
+
+
+def preloaded_modules(backend: Backend, workloads: Iterable[str]) -> tuple[str, ...]:
+    """The modules beside the frameworks that the processes of a trial import, each once: those that the backend names,
+    and this project's own of the backend, the workloads and the probes.
+
+    Args:
+        backend: The backend.
+        workloads: The names of the workloads that it runs.
+    """
+    own = [BACKENDS.module(backend.name), *map(WORKLOADS.module, workloads)]
+    probes = _folder_modules(PROBES.folder, PROBES.name).values()
+    return tuple(dict.fromkeys([*backend.preload, *(module for module in own if module is not None), *probes]))
 
 
 def backend_names() -> list[str]:

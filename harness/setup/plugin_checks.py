@@ -20,7 +20,7 @@ from bench.core.telemetry import QUANTITIES
 from bench.host.scratch import open_scratch
 from bench.plugins.backend import Backend, Options
 from bench.plugins.probe import ProbePlugin
-from bench.plugins.registry import PluginKind, load_backend, load_workload, sources_of
+from bench.plugins.registry import PluginKind, load_backend, load_workload, preloaded_modules, sources_of
 from bench.plugins.workload import Workload, WorkloadKind
 from harness.setup.doctor import Diagnostic
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site
@@ -171,7 +171,7 @@ def run_case(case: Case) -> Trial:
         turns.turn() as company,
     ):
         site, backend = find_site(DEFAULT_SITE), load_backend(case.backend)
-        site.warm(backend.preload)
+        site.warm(preloaded_modules(backend, [case.workload]))
         trial = run_trial(case, 0, site, backend, Path(folder), environment="")
         return with_conditions(trial, company.conditions())
 

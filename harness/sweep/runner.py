@@ -21,6 +21,7 @@ from bench.core.records import Condition, Trial
 from bench.host.disk import is_full
 from bench.host.suspension import RunningTime
 from bench.plugins.backend import Backend
+from bench.plugins.registry import preloaded_modules
 from harness.errors import StoreError
 from harness.interrupts import interrupts_deferred
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
@@ -248,7 +249,8 @@ def _until_precise(
 
 def preload_modules(plan: Plan, backends: Mapping[str, Backend]) -> tuple[str, ...]:
     """The modules that the ranks of the plan import beside torch, each once."""
-    return tuple(dict.fromkeys(module for case in plan.cases for module in backends[case.backend].preload))
+    modules = (module for case in plan.cases for module in preloaded_modules(backends[case.backend], [case.workload]))
+    return tuple(dict.fromkeys(modules))
 
 
 def run_trial(

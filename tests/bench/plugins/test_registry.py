@@ -11,7 +11,16 @@ import pytest
 
 from bench.core.case import Case
 from bench.plugins.backend import Backend
-from bench.plugins.registry import BACKENDS, WORKLOADS, PluginKind, UnknownPlugin, add_plugin_file, backend_of
+from bench.plugins.registry import (
+    BACKENDS,
+    WORKLOADS,
+    PluginKind,
+    UnknownPlugin,
+    add_plugin_file,
+    backend_of,
+    load_backend,
+    preloaded_modules,
+)
 from bench.plugins.sources import PluginError, load_source
 from bench.plugins.workload import Workload
 from reports.analysis.comparison import comparison_key
@@ -122,6 +131,21 @@ def test_a_case_keeps_to_the_source_it_brings(tmp_path, kinds):
         "fully_shard changed",
         "fully_shard over the whole model",
     ]
+
+
+def test_modules_of_this_project_are_loaded_before_ranks_are_forked():
+    modules = preloaded_modules(load_backend("horovod"), ["synthetic", "mnist"])
+    assert modules[0] == "horovod.torch"
+    assert {"bench.backends.horovod", "bench.workloads.synthetic", "bench.workloads.mnist.workload"} <= set(modules)
+    assert "bench.telemetry.probes.host.probe" in modules
+    assert len(modules) == len(set(modules))
+
+
+def test_a_module_of_somebody_else_is_loaded_by_the_rank_that_was_given_its_source(kinds):
+    backends, workloads = kinds
+    add_plugin_file(SAMPLES / "my_fsdp.py", (backends, workloads))
+    (name,) = backends.files
+    assert backends.module(name) is None
 
 
 def test_lines_of_a_plugin_are_found_and_its_functions_pickle(tmp_path, kinds):
