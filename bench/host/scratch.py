@@ -26,6 +26,8 @@ AFTER_SOCKETS = -200
 """The priority of the removal when this process ends: that of multiprocessing's folder for sockets is -100."""
 SHARED_MEMORY_VARIABLE = "SCALING_SHARED_MEMORY"
 """The variable that names the folder for files in shared memory; not set where there is none."""
+SCRATCH_VARIABLE = "SCALING_SCRATCH"
+"""The variable that names the folder for temporary files, also to processes whose own temporary folder is in it."""
 
 
 class ScratchFolder(NamedTuple):
@@ -50,7 +52,7 @@ def open_scratch() -> Path:
         temporary = create_scratch(Path(tempfile.gettempdir()))
         _own.append(temporary)
         util.Finalize(None, close_scratch, exitpriority=AFTER_SOCKETS)
-        tempfile.tempdir = os.environ["TMPDIR"] = str(temporary.path)
+        tempfile.tempdir = os.environ["TMPDIR"] = os.environ[SCRATCH_VARIABLE] = str(temporary.path)
         settings = cast(Any, process.current_process())._config
         if len(os.fsencode(temporary.path)) > MAX_PATH_BYTES:
             with suppress(OSError):

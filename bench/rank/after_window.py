@@ -26,9 +26,10 @@ from bench.rank.checkpoint import CheckpointFailure, measure_checkpoint, unknown
 from bench.rank.context import RankContext
 from bench.rank.decompose import decompose
 from bench.rank.device_busy import CudaQueue, measure_device_busy
+from bench.rank.kept_peaks import device_peak
 from bench.rank.measured_steps import after_the_window
 from bench.rank.overhead import SamplerControl, measure_overhead, measuring_multiple
-from bench.rank.peak import NO_MEMORY_FOR_PEAK, measure_peak
+from bench.rank.peak import NO_MEMORY_FOR_PEAK
 from bench.rank.roofline import count_step_work, peak_dtype
 from bench.rank.tensors import digest_tensors
 
@@ -126,7 +127,7 @@ def complete(record: RankRecord, case: Case, work: Work, session: Session, conte
     fields |= {"stepping_s": (first_s, time.monotonic()), "memory_peak_bytes": memory_peak_bytes()}
     if requested[ROOFLINE]:
         context.progress.enter("further measurements")
-        fields |= attempts.take(ROOFLINE, lambda: _roofline(work, session, attempts))
+        fields |= attempts.take(ROOFLINE, lambda: _roofline(case, work, session, step_s, context, attempts))
     if requested[CHECKPOINT]:
         context.progress.enter("further measurements")
         saved = attempts.take(CHECKPOINT, lambda: {"readings": _checkpoint(work, session, step_s, context)})
@@ -174,7 +175,9 @@ def _checkpoint(work: Work, session: Session, step_s: float, context: RankContex
         raise LocalFailure(str(problem), problem.elsewhere) from problem
 
 
-def _roofline(work: Work, session: Session, attempts: Attempts) -> Fields:
+def _roofline(
+    case: Case, work: Work, session: Session, step_s: float, context: RankContext, attempts: Attempts
+) -> Fields:
     """The work of a step and the peak of the device. Counting communicates nothing where steps can do without it."""
     if not work.parts():
         return {}
@@ -185,5 +188,5 @@ def _roofline(work: Work, session: Session, attempts: Attempts) -> Fields:
         if session.no_sync_reason is not None:
             raise
         attempts.fail(ROOFLINE, describe(problem))
-    peak = measure_peak(session, peak_dtype(counted))
+    peak = device_peak(case, session, peak_dtype(counted), counted, step_s, context.scratch)
     return {"step_work": counted, "peak": peak, "peak_reason": None if peak else NO_MEMORY_FOR_PEAK}

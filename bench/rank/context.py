@@ -45,5 +45,8 @@ class RankContext(NamedTuple):
     """That of its machine."""
     folder: Path | None = None
     """The folder of the trial on its node; it is removed with the trial."""
+    scratch: Path | None = None
+    """The folder for temporary files of the command that runs the trial, or of its agent on this node; it is there for
+    later trials too."""
     keep: Callable[[RankRecord], None] = _drop
     """Keeps a record that is not complete, for a rank that does not come back from its last measurements."""

@@ -29,6 +29,7 @@ from bench.host.machine import host_name, read_boot_id
 from bench.host.ownership import FOLDER_VARIABLE
 from bench.host.processes import die_with_launcher
 from bench.host.resources import cores_of_rank, pin_threads, reset_memory_peak, usable_cores
+from bench.host.scratch import SCRATCH_VARIABLE
 from bench.host.variables import BINDING, recorded_variables, remove_from_process
 from bench.plugins import registry
 from bench.plugins.backend import set_environment
@@ -118,7 +119,17 @@ def _prepare_process(case: Case, me: RankInfo, out: Path) -> RankContext:
         pin_threads(planned)
     variables, progress = recorded_variables(os.environ, case.env), Progress(out, me.rank)
     keep = partial(write_model, out, f"record-{me.rank}.json")
-    context = RankContext(began_s, planned, variables, progress, boot_id=read_boot_id(), keep=keep, folder=out)
+    scratch = os.environ.get(SCRATCH_VARIABLE)
+    context = RankContext(
+        began_s,
+        planned,
+        variables,
+        progress,
+        boot_id=read_boot_id(),
+        keep=keep,
+        folder=out,
+        scratch=Path(scratch) if scratch else None,
+    )
     if me.local_rank:
         return context
     # One rank per node pauses the sampler while the overhead of sampling is measured.
