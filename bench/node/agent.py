@@ -2,11 +2,12 @@
 
     python -m bench.node.agent --case case.json --out FOLDER
     python -m bench.node.agent --feed
+    python -m bench.node.agent --trials trials.json --out FOLDER
 
 Every site runs its nodes through it: the local site inside the harness (:mod:`bench.node.node_agent`), the others as
-this command, on each node: for one trial, or for all that are fed to it (:mod:`bench.node.trial_feed`). The agent finds
-out from the environment which node it is (:mod:`bench.node.rendezvous`), keeps the time limit of the trial, so that
-waiting in a queue does not count, and writes ``node-<n>.json`` as its very last act.
+this command, on each node: for one trial, or for all that are fed to it or listed (:mod:`bench.node.trial_feed`). The
+agent finds out from the environment which node it is (:mod:`bench.node.rendezvous`), keeps the time limit of the trial,
+so that waiting in a queue does not count, and writes ``node-<n>.json`` as its very last act.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.node.control import HarnessDisconnected, NodeControl
 from bench.node.forked import continue_resource_tracker, end_forkserver
 from bench.node.node_trial import AgentOptions, run
 from bench.node.transfer import encode_folder, result_folder
-from bench.node.trial_feed import serve
+from bench.node.trial_feed import StandardInput, TrialList, serve
 
 
 def _read_certificate(source: str | None, control: NodeControl) -> str | None:
@@ -74,16 +75,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="run trials one after another, each a line of standard input, until that ends or one has failed",
     )
     parser.add_argument(
+        "--trials",
+        type=Path,
+        metavar="FILE",
+        help="run the trials of a JSON list, one after another, until one has failed; each has a folder in that of "
+        "--out, and its files are printed as lines",
+    )
+    parser.add_argument(
+        "--archives",
+        type=Path,
+        metavar="FOLDER",
+        help="with --trials: put each trial's files there as an archive when it has ended, instead of printing them",
+    )
+    parser.add_argument(
         "--preload",
         metavar="MODULES",
-        help="with --feed: modules of backends, separated by commas, that are imported once beside the frameworks "
-        "(default: neither)",
+        help="with --feed and --trials: modules of backends, separated by commas, that are imported once beside the "
+        "frameworks (default: neither)",
     )
     chosen = parser.parse_args(arguments)
     if not chosen.feed and chosen.out is None:
         parser.error("--out FOLDER, or --feed")
-    if not chosen.feed and not chosen.stdio and chosen.case is None:
-        parser.error("--case FILE, --stdio or --feed")
+    if not chosen.feed and not chosen.stdio and chosen.case is None and chosen.trials is None:
+        parser.error("--case FILE, --trials FILE, --stdio or --feed")
     if not chosen.stdio and chosen.certificate == "-":
         parser.error("--certificate -: with --stdio only")
     control = NodeControl(listen=chosen.stdio or chosen.feed)
@@ -94,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths = [str(CODE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
     try:
-        return _serve(chosen.preload, control) if chosen.feed else _run_one(chosen, control)
+        return _serve(chosen, control) if chosen.feed or chosen.trials else _run_one(chosen, control)
     except HarnessDisconnected:
         return 1
     finally:
@@ -103,8 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close_scratch()
 
 
-def _serve(preload: str | None, control: NodeControl) -> int:
-    return serve(control, None if preload is None else tuple(filter(None, preload.split(","))))
+def _serve(chosen: argparse.Namespace, control: NodeControl) -> int:
+    preload = None if chosen.preload is None else tuple(filter(None, chosen.preload.split(",")))
+    if chosen.feed:
+        return serve(StandardInput(control), control, preload)
+    certificate = _read_certificate(chosen.certificate, control)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    source = TrialList(chosen.trials, chosen.out, control, certificate, chosen.archives)
+    return serve(source, control, preload)
 
 
 def _run_one(chosen: argparse.Namespace, control: NodeControl) -> int:

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 import shutil
+import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ from pathlib import Path
 from bench.host.bounded import MAX_LINE_BYTES
 
 LINE_PREFIX = "scaling-transfer "
+TRIAL_PREFIX = "scaling-trial "
+"""Begins the lines of an agent that runs several trials: the trial's name follows, and what is printed of it."""
 MAX_FILE_BYTES = 2**26
 """The largest file that is transferred, uncompressed: as large as the largest record that is read."""
 MAX_TOTAL_BYTES = 2**30
@@ -65,9 +68,23 @@ def result_folder(out: Path, *, fresh: bool) -> Iterator[Path]:
         shutil.rmtree(out, ignore_errors=True)
 
 
+def of_trial(name: str, line: str) -> str:
+    """A line of output that says which trial it belongs to (pure)."""
+    return f"{TRIAL_PREFIX}{name} {line}"
+
+
+def split_trial(line: str) -> tuple[str, str]:
+    """The trial's name and the line of :func:`of_trial`; an empty name where it says none (pure)."""
+    if not line.startswith(TRIAL_PREFIX):
+        return "", line
+    name, _, rest = line.removeprefix(TRIAL_PREFIX).partition(" ")
+    return name, rest
+
+
 def max_line_bytes(beginning: bytes) -> int:
     """How long a line of a node's output may be, by its first bytes (pure)."""
-    return MAX_TRANSFER_LINE_BYTES if beginning.startswith(LINE_PREFIX.encode()) else MAX_LINE_BYTES
+    _, line = split_trial(beginning.decode(errors="replace"))
+    return MAX_TRANSFER_LINE_BYTES if line.startswith(LINE_PREFIX) else MAX_LINE_BYTES
 
 
 def encode_folder(folder: Path, max_file_bytes: int = MAX_FILE_BYTES) -> Iterator[str]:
@@ -83,6 +100,17 @@ def encode_folder(folder: Path, max_file_bytes: int = MAX_FILE_BYTES) -> Iterato
                 continue
             packed = base64.b85encode(zlib.compress(path.read_bytes())).decode()
             yield LINE_PREFIX + json.dumps({"file": path.name, "packed": packed})
+
+
+def write_archive(folder: Path, archive: Path) -> None:
+    """Write a tar.gz of the regular files in ``folder`` that nodes write. It has its name once it is complete."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    partial = archive.with_name(f".{archive.name}.partial")
+    with tarfile.open(partial, "w:gz") as packed:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.is_symlink() and is_node_output(path.name):
+                packed.add(path, path.name)
+    partial.replace(archive)
 
 
 def remove_other_files(folder: Path) -> None:

@@ -22,7 +22,7 @@ from bench.host.disk import is_full
 from bench.host.suspension import RunningTime
 from bench.plugins.backend import Backend
 from bench.plugins.registry import preloaded_modules
-from harness.errors import StoreError
+from harness.errors import HarnessError, StoreError
 from harness.interrupts import interrupts_deferred
 from harness.planning.plan import Plan, imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.contract import Site
@@ -197,20 +197,42 @@ def run_round(
     Jobs of an interrupted sweep are reattached. The files of a trial are removed when the next trial is requested,
     since it is stored by then. Each trial waits for its turn before it begins.
     """
-    turns = turns or Turns()
     job_handles = read_job_handles(folder)
-    resumable = {
-        case.key: job_handles[case.key, round_number] for case in cases if (case.key, round_number) in job_handles
+    found = {
+        case.key: reattach_trial(*job_handles[case.key, round_number], site, backends[case.backend])
+        for case in cases
+        if (case.key, round_number) in job_handles
     }
-    submitted = start_all([case for case in cases if case.key not in resumable], round_number, site, backends, folder)
+    reattached = {key: running for key, running in found.items() if running is not None}
+    # Those that were found again run already: nothing is submitted beside them.
+    batches = [[case for case in cases if case.key in reattached]]
+    batches += site.batches([case for case in cases if case.key not in reattached])
+    for batch in filter(None, batches):
+        yield from _run_batch(
+            batch, round_number, site, backends, folder, environment, watcher, turns or Turns(), reattached
+        )
+
+
+def _run_batch(
+    cases: Sequence[Case],
+    round_number: int,
+    site: Site,
+    backends: Mapping[str, Backend],
+    folder: Path,
+    environment: str,
+    watcher: Watcher,
+    turns: Turns,
+    reattached: Mapping[str, RunningTrial],
+) -> Iterator[Trial]:
+    """As :func:`run_round`, for trials that are submitted together, or were reattached."""
+    submitted = {case.key: reattached[case.key] for case in cases if case.key in reattached}
+    submitted = submitted or start_all(cases, round_number, site, backends, folder)
     try:
         for case in cases:
             with turns.turn() as company:
                 watcher.begins(case, round_number)
                 backend = backends[case.backend]
                 running = submitted.pop(case.key, None)
-                if running is None and case.key in resumable:
-                    running = reattach_trial(*resumable[case.key], site, backend)
                 if running is None:
                     running = start_trial(case, round_number, site, backend, folder)
                 log.debug("trial %s, round %d: %s", case.key, round_number + 1, running.folder)
@@ -219,9 +241,13 @@ def run_round(
                 trial = with_conditions(trial, company.conditions())
             yield trial
             running.clear(succeeded=trial.outcome == "ok")
-    finally:
+    except HarnessError:
+        # The jobs and their handles stay, and a resumed sweep reattaches them.
+        raise
+    except BaseException:
         for remaining in submitted.values():
             remaining.cancel()
+        raise
 
 
 def _until_precise(

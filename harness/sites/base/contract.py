@@ -156,9 +156,14 @@ class Site(ABC):
             HarnessError: If that fails in a way that the user can mend.
         """
 
+    def batches(self, cases: Sequence[Case]) -> list[list[Case]]:
+        """The cases of a round in the parts that are submitted one after another, each when those before it have ended
+        (pure)."""
+        return [list(cases)]
+
     @property
     def submits_rounds(self) -> bool:
-        """Whether it accepts all trials of a round at once (:meth:`submit_round`)."""
+        """Whether it accepts all trials of a batch at once (:meth:`submit_round`)."""
         return False
 
     def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:

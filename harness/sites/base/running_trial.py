@@ -48,6 +48,13 @@ def save_job_handle(folder: Path, job_handle: JobHandle) -> None:
     (folder / HANDLE_FILE).write_text(job_handle.model_dump_json())
 
 
+def replace_job_handle(folder: Path, handle: str) -> None:
+    """Have the trial of a folder found by another job, which is to run it instead. Nothing is done where none is."""
+    with suppress(OSError, ValueError):
+        job_handle = JobHandle.model_validate_json(read_regular(folder / HANDLE_FILE, MAX_RECORD_BYTES).decode())
+        save_job_handle(folder, job_handle.model_copy(update={"handle": handle}))
+
+
 def delete_job_handle(folder: Path) -> None:
     """Delete the handle of a job that was cancelled or has ended."""
     (folder / HANDLE_FILE).unlink(missing_ok=True)
@@ -148,7 +155,7 @@ def start_trial(case: Case, round_number: int, site: Site, backend: Backend, swe
 def start_all(
     cases: Sequence[Case], round_number: int, site: Site, backends: Mapping[str, Backend], sweep_folder: Path
 ) -> dict[str, RunningTrial]:
-    """Start all trials of a round at once, where the site does that; returns them by case key, else none."""
+    """Start all trials of a batch at once, where the site does that; returns them by case key, else none."""
     if not site.submits_rounds or len(cases) < 2:
         return {}
     began = (utc_now(), time.time(), time.monotonic())

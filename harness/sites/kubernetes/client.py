@@ -170,26 +170,25 @@ class KubernetesClient:
                 # The server ended the watch early: do not start the next one at once.
                 time.sleep(self.timeouts.retry_pause_s)
 
-    def log(self, pod: str) -> Iterator[str]:
-        """The lines of a pod that has ended."""
-        return self._lines(self._open_log(pod, follow=False))
+    def follow_log(self, pod: str, since_s: int | None = None) -> Iterator[str]:
+        """The lines of a pod, from its first to its last; the connection is opened at once.
 
-    def follow_log(self, pod: str) -> Iterator[str]:
-        """The lines of a pod, from its first to its last; the connection is opened at once."""
-        return self._lines(self._open_log(pod, follow=True))
-
-    def _open_log(self, pod: str, *, follow: bool) -> Any:
+        Args:
+            pod: The pod's name.
+            since_s: Leave out what it printed longer ago than so many seconds.
+        """
         with self._translated_errors(f"read the log of {pod}"):
             answer = self.core.read_namespaced_pod_log(
                 pod,
                 self.namespace,
                 container=CONTAINER,
-                follow=follow,
+                follow=True,
+                **({} if since_s is None else {"since_seconds": since_s}),
                 _preload_content=False,
                 _request_timeout=(self.timeouts.connect_s, self.timeouts.read_s),
             )
             _raise_for_status(answer)
-            return answer
+            return self._lines(answer)
 
     def _lines(self, answer: Any) -> Iterator[str]:
         with self._translated_errors("read a log"):

@@ -105,7 +105,7 @@ def check_rendezvous(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
 
 
 def check_config_map(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
-    """The case is mounted from the trial's ConfigMap, and fits into it."""
+    """The trials are mounted from their ConfigMap, and fit into it."""
     config = find_kind(objects, "ConfigMap")
     if sum(len(text.encode()) for text in config.get("data", {}).values()) > MAX_CONFIG_MAP_BYTES:
         yield f"ConfigMap: more than {MAX_CONFIG_MAP_BYTES} bytes"
@@ -127,7 +127,7 @@ def check_config_map(objects: Sequence[Manifest], case: Case) -> Iterator[str]:
         if mounted.get(name) == CASE_FOLDER and "configMap" in volume
     ]
     if config_maps != [config.get("metadata", {}).get("name")]:
-        yield f"Job: the case is mounted from {', '.join(config_maps) or 'nowhere'}, not from its ConfigMap"
+        yield f"Job: the trials are mounted from {', '.join(config_maps) or 'nowhere'}, not from its ConfigMap"
 
 
 CHECKS: tuple[Callable[[Sequence[Manifest], Case], Iterator[str]], ...] = (

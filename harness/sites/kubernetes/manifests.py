@@ -1,5 +1,5 @@
-"""A trial as Kubernetes objects: an Indexed Job with a pod for each node, and a headless Service by which the pods find
-pod 0 (pure).
+"""Trials as Kubernetes objects: an Indexed Job with a pod for each node, which runs them one after another, and a
+headless Service by which the pods find pod 0 (pure).
 
 A Deployment is not possible: API servers reject one whose pods are not always restarted.
 """
@@ -15,6 +15,8 @@ from typing import Any
 from bench.core.case import Case
 from bench.host.certificate import CERTIFICATE_FILE
 from bench.node.rendezvous import DEFAULT_PORT
+from harness.sites.base.contract import TrialRequest
+from harness.sites.base.packed import listed_trial, preload_arguments, trial_list
 from harness.sites.base.remote import MARGIN_S, node_command
 from harness.sites.kubernetes.options import KubernetesOptions
 
@@ -28,6 +30,7 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 CONTAINER = "node"
 CASE_FOLDER, CERTIFICATE_FOLDER, RESULTS_FOLDER, SHARED_MEMORY = "/case", "/certificate", "/results", "/dev/shm"
+TRIALS_FILE = "trials.json"
 TTL_AFTER_FINISHED_S = 86_400
 """How long a job that has ended is kept for an interrupted sweep, before the cluster deletes it."""
 TERMINATION_GRACE_S = 10
@@ -57,26 +60,29 @@ def labels(name: str, sweep: str) -> dict[str, str]:
 
 
 def render_job(
-    case: Case,
+    trials: Sequence[TrialRequest],
     options: KubernetesOptions,
     name: str = DRY_RUN_NAME,
     sweep: str = "sweep",
     certificate: str | None = None,
+    modules: Sequence[str] = (),
 ) -> list[Manifest]:
-    """ConfigMap, Service and Job of one trial, and a Secret where its pods need a certificate in common.
+    """ConfigMap, Service and Job of trials, and a Secret where their pods need a certificate in common.
 
     Args:
-        case: The case.
+        trials: They need the same pods.
         options: Of the site.
         name: That of all objects.
         sweep: The label of the sweep.
         certificate: The text of the certificate's file; ``None``: the pods need none.
+        modules: Those of backends, which the agents import once beside the frameworks.
     """
+    command = agent_command([trial.case for trial in trials], options, modules, certified=certificate is not None)
     return [
-        config_map(case, metadata(options, name, sweep)),
+        config_map(trials, metadata(options, name, sweep)),
         *([] if certificate is None else [secret(certificate, metadata(options, name, sweep))]),
         service(metadata(options, name, sweep)),
-        job(case, options, metadata(options, name, sweep), certified=certificate is not None),
+        job([trial.case for trial in trials], options, command, metadata(options, name, sweep)),
     ]
 
 
@@ -85,10 +91,19 @@ def metadata(options: KubernetesOptions, name: str, sweep: str) -> Manifest:
     return {"name": name, **namespace, "labels": labels(name, sweep)}
 
 
-def config_map(case: Case, meta: Manifest) -> Manifest:
-    """The case as a file for every pod."""
-    text = case.model_dump_json(indent=1)
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "data": {"case.json": text}}
+def agent_command(
+    cases: Sequence[Case], options: KubernetesOptions, modules: Sequence[str], *, certified: bool
+) -> list[str]:
+    """The argument list of the pods' agents."""
+    certificate = ("--certificate", f"{CERTIFICATE_FOLDER}/{CERTIFICATE_FILE}") if certified else ()
+    arguments = ("--trials", f"{CASE_FOLDER}/{TRIALS_FILE}", *certificate, "--out", RESULTS_FOLDER)
+    return node_command(*arguments, *preload_arguments(cases, modules), python=options.python)
+
+
+def config_map(trials: Sequence[TrialRequest], meta: Manifest) -> Manifest:
+    """The trials as a file for every pod."""
+    text = trial_list([listed_trial(trial, trial.case, fresh=True) for trial in trials])
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "immutable": True, "data": {TRIALS_FILE: text}}
 
 
 def secret(certificate: str, meta: Manifest) -> Manifest:
@@ -104,29 +119,30 @@ def service(meta: Manifest) -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec}
 
 
-def job(case: Case, options: KubernetesOptions, meta: Manifest, *, certified: bool) -> Manifest:
+def job(cases: Sequence[Case], options: KubernetesOptions, command: list[str], meta: Manifest) -> Manifest:
     """The Job. A pod that fails is not restarted, and the other pods run on, so that they can report."""
-    name = meta["name"]
     spec = {
         "completionMode": "Indexed",
-        "completions": case.nodes,
-        "parallelism": case.nodes,
+        "completions": cases[0].nodes,
+        "parallelism": cases[0].nodes,
         "backoffLimitPerIndex": 0,
         "podReplacementPolicy": "Failed",
-        "activeDeadlineSeconds": active_deadline_s(case, options),
+        "activeDeadlineSeconds": active_deadline_s(cases, options),
         "ttlSecondsAfterFinished": TTL_AFTER_FINISHED_S,
-        "template": {"metadata": {"labels": meta["labels"]}, "spec": pod(case, options, name, certified=certified)},
+        "template": {"metadata": {"labels": meta["labels"]}, "spec": pod(cases[0], options, command, meta["name"])},
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
-def active_deadline_s(case: Case, options: KubernetesOptions) -> int:
+def active_deadline_s(cases: Sequence[Case], options: KubernetesOptions) -> int:
     """After this time the cluster itself ends the job; the harness, while it runs, ends it earlier."""
-    return math.ceil(options.queue_timeout_s + case.timeout_s + 2 * MARGIN_S + TERMINATION_GRACE_S)
+    trials_s = sum(case.timeout_s + MARGIN_S for case in cases)
+    return math.ceil(options.queue_timeout_s + trials_s + MARGIN_S + TERMINATION_GRACE_S)
 
 
-def pod(case: Case, options: KubernetesOptions, name: str, *, certified: bool) -> Manifest:
+def pod(case: Case, options: KubernetesOptions, command: list[str], name: str) -> Manifest:
     """The spec of the pods, which satisfies the restricted Pod Security Standard."""
+    certified = "--certificate" in command
     optional = {
         "nodeSelector": options.node_labels,
         "affinity": affinity(options, name) if case.nodes > 1 else {},
@@ -143,7 +159,9 @@ def pod(case: Case, options: KubernetesOptions, name: str, *, certified: bool) -
         **{field: value for field, value in optional.items() if value},
         "tolerations": [*options.parsed_tolerations, *map(_temporary_toleration, ("not-ready", "unreachable"))],
         "containers": [
-            container(case, options, container_environment(case, options, f"{name}-0.{name}"), certified=certified)
+            container(
+                case, options, command, container_environment(case, options, f"{name}-0.{name}"), certified=certified
+            )
         ],
         "volumes": volumes(options, name, certified=certified),
     }
@@ -154,15 +172,15 @@ def _temporary_toleration(trouble: str) -> Manifest:
     return {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_TOLERATION_S}
 
 
-def container(case: Case, options: KubernetesOptions, env: list[Manifest], *, certified: bool = False) -> Manifest:
+def container(
+    case: Case, options: KubernetesOptions, command: list[str], env: list[Manifest], *, certified: bool = False
+) -> Manifest:
     resources = pod_resources(case, options)
-    certificate = ("--certificate", f"{CERTIFICATE_FOLDER}/{CERTIFICATE_FILE}") if certified else ()
-    arguments = ("--case", f"{CASE_FOLDER}/case.json", *certificate, "--out", RESULTS_FOLDER, "--transfer")
     return {
         "name": CONTAINER,
         "image": options.image,
         "imagePullPolicy": options.image_pull_policy,
-        "command": node_command(*arguments, python=options.python),
+        "command": command,
         "env": env,
         # Requests equal limits: other pods can't take any of it.
         **({"resources": {"requests": resources, "limits": resources}} if resources else {}),
@@ -172,7 +190,7 @@ def container(case: Case, options: KubernetesOptions, env: list[Manifest], *, ce
 
 
 def container_environment(case: Case, options: KubernetesOptions, rendezvous_host: str) -> list[Manifest]:
-    """The container's variables. Each pod has a network of its own, so that all trials can use the same port."""
+    """The container's variables. Each trial has a port of its own besides."""
     values = {
         "SCALING_NODES": str(case.nodes),
         "MASTER_ADDR": rendezvous_host,

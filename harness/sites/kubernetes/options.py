@@ -70,6 +70,7 @@ class KubernetesOptions(SiteOptions):
     service_account: str | None = Field(None, pattern=rf"^{DNS_SUBDOMAIN}$", description="service account of the pods")
     python: str = Field("python", pattern=r"^[\w./][\w./-]*$", description="Python interpreter in the image")
     interface: str | None = Field(None, pattern=r"^\w[\w.:@-]{0,14}$", description="network interface of the pods")
+    pack: bool = Field(True, description="one job for the trials of a round that need the same pods")
     queue_timeout_s: float = Field(600.0, gt=0, description="how long pods may wait for a node and their image")
 
     @field_validator("node_selector")

@@ -1,27 +1,26 @@
-"""A Kubernetes cluster: a trial is an Indexed Job and a pod is a node. The pods' logs carry the records back."""
+"""A Kubernetes cluster: an Indexed Job runs the trials of a round one after another, and a pod is a node."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 
 from bench.core.case import Case, Role
 from bench.host.certificate import create_certificate
-from bench.node.transfer import TransferError, TransferReceiver
 from bench.plugins.backend import Options
 from harness.errors import SiteError
 from harness.interrupts import interrupts_allowed
 from harness.planning.placements import Machine
-from harness.sites.base.contract import Job, Site, TrialRequest, TrialResult
-from harness.sites.base.remote import LostNode, gather_result, needs_certificate, read_node_reports
-from harness.sites.kubernetes.client import KubernetesClient, KubernetesError
-from harness.sites.kubernetes.manifest_checks import manifest_problems
+from harness.sites.base.contract import Job, Site, TrialRequest
+from harness.sites.base.packed import PackedTrial, Round, batches_by, listed_bytes
+from harness.sites.base.remote import needs_certificate
+from harness.sites.kubernetes.client import KubernetesClient
+from harness.sites.kubernetes.job import KubernetesJob
+from harness.sites.kubernetes.manifest_checks import MAX_CONFIG_MAP_BYTES, manifest_problems
 from harness.sites.kubernetes.manifests import (
-    TERMINATION_GRACE_S,
     Manifest,
     as_yaml,
     gpus_per_pod,
@@ -30,15 +29,13 @@ from harness.sites.kubernetes.manifests import (
     sweep_label,
 )
 from harness.sites.kubernetes.options import DNS_LABEL, KubernetesOptions, KubernetesTimeouts
-from harness.sites.kubernetes.pods import Pod, TrialPhase, deleted_pod, pending_reason, trial_phase
 
-TAIL_LINES = 20
 CERTIFICATE_PLACEHOLDER = "a certificate with its private key, made when the trial is submitted\n"
 
 
 class KubernetesSite(Site):
     name = "kubernetes"
-    summary = "pods of a Kubernetes cluster, an Indexed Job a trial"
+    summary = "pods of a Kubernetes cluster, an Indexed Job a round"
     options = KubernetesOptions
     requires = ("kubernetes", "yaml")
     extra = "kubernetes"
@@ -47,6 +44,10 @@ class KubernetesSite(Site):
     def __init__(self, chosen: Options | None = None, timeouts: KubernetesTimeouts = KubernetesTimeouts()) -> None:
         super().__init__(chosen)
         self.timeouts = timeouts
+        self._modules: tuple[str, ...] = ()
+        """What ranks of the sweep import beside the frameworks."""
+        self._reattached: dict[str, Round[KubernetesJob]] = {}
+        """The jobs of an interrupted sweep, by name."""
 
     def machine(self) -> Machine:
         chosen = self.chosen
@@ -69,6 +70,7 @@ class KubernetesSite(Site):
 
     def warm(self, modules: tuple[str, ...]) -> None:
         """Check that the cluster answers, before anything is written."""
+        self._modules = modules
         self.cluster.check()
 
     @cached_property
@@ -77,15 +79,34 @@ class KubernetesSite(Site):
         return KubernetesClient.connect(self.chosen.context, self.chosen.namespace, self.timeouts)
 
     def render(self, case: Case, roles: tuple[Role, ...]) -> dict[str, str]:
+        trials = [TrialRequest(case, roles, Path("trial"))]
         certificate = CERTIFICATE_PLACEHOLDER if needs_certificate(case, roles) else None
-        objects = render_job(case, self.chosen, certificate=certificate)
-        return {"manifest.yaml": as_yaml(_checked(objects, case))}
+        return {"manifest.yaml": as_yaml(_checked(render_job(trials, self.chosen, certificate=certificate), case))}
+
+    def batches(self, cases: Sequence[Case]) -> list[list[Case]]:
+        return batches_by(cases, self._shape, listed_bytes, MAX_CONFIG_MAP_BYTES)
+
+    def _shape(self, case: Case) -> tuple[Hashable, ...]:
+        return case.nodes, case.ranks_on_a_node, gpus_per_pod(case, self.chosen)
+
+    @property
+    def submits_rounds(self) -> bool:
+        return self.chosen.pack
 
     def start(self, trial: TrialRequest) -> Job:
-        name = object_name(trial.folder)
-        certificate = create_certificate() if needs_certificate(trial.case, trial.roles) else None
-        objects = render_job(trial.case, self.chosen, name, sweep_label(trial.folder), certificate)
-        _checked(objects, trial.case)
+        return self.submit_round([trial])[0]
+
+    def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:
+        packed = Round(self._submit(trials), trials, self._submit)
+        return [PackedTrial(packed, trial) for trial in trials]
+
+    def _submit(self, trials: Sequence[TrialRequest]) -> KubernetesJob:
+        folder = trials[0].folder
+        name = object_name(folder)
+        certified = any(needs_certificate(trial.case, trial.roles) for trial in trials)
+        certificate = create_certificate() if certified else None
+        objects = render_job(trials, self.chosen, name, sweep_label(folder), certificate, self._modules)
+        _checked(objects, trials[0].case)
         try:
             with interrupts_allowed():
                 self.cluster.create(objects)
@@ -93,15 +114,19 @@ class KubernetesSite(Site):
             with suppress(SiteError):
                 self.cluster.delete(name)
             raise
-        return self._job(trial, name)
+        return KubernetesJob(self.cluster, name, trials, self.chosen.queue_timeout_s)
 
     def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
         if not re.fullmatch(DNS_LABEL, handle) or not self.cluster.job_exists(handle):
             return None
-        return self._job(trial, handle)
-
-    def _job(self, trial: TrialRequest, name: str) -> Job:
-        return KubernetesJob(self.cluster, trial, name, self.chosen.queue_timeout_s)
+        found = self._reattached.get(handle)
+        if found is None:
+            job = KubernetesJob(self.cluster, handle, [trial], self.chosen.queue_timeout_s, reattached=True)
+            found = self._reattached[handle] = Round(job, [trial], self._submit)
+        else:
+            found.job.add(trial)
+            found.trials.append(trial)
+        return PackedTrial(found, trial)
 
 
 def _checked(objects: list[Manifest], case: Case) -> list[Manifest]:
@@ -111,135 +136,6 @@ def _checked(objects: list[Manifest], case: Case) -> list[Manifest]:
     if problems:
         raise SiteError(f"kubernetes: {'; '.join(problems)}")
     return objects
-
-
-class KubernetesJob(Job):
-    """The pods of one trial, by their completion index.
-
-    Args:
-        cluster: The namespace that they run in.
-        trial: Its folder receives what the pods leave.
-        name: The name of the trial's objects.
-        queue_timeout_s: How long the pods may wait for a node and their image.
-    """
-
-    def __init__(self, cluster: KubernetesClient, trial: TrialRequest, name: str, queue_timeout_s: float) -> None:
-        self.cluster, self.case, self.folder = cluster, trial.case, trial.folder
-        self.timeouts, self.queue_timeout_s = cluster.timeouts, queue_timeout_s
-        self.name = self.handle = name
-        self.pods: dict[int, Pod] = {}
-        self.tails: dict[int, deque[str]] = {}
-        self.receiver = TransferReceiver(trial.folder)
-        self.ended = False
-
-    def wait(self, timeout_s: float) -> TrialResult:
-        try:
-            phase = self._await_end(timeout_s)
-            if phase in ("queued", "cannot start"):
-                return TrialResult("failed", self._start_failure(phase), (), (), self._log_tail())
-            if phase != "over":
-                self._delete_and_read_logs()
-            return gather_result(
-                self.folder, self.case, self._lost(), timed_out=phase == "running", log_tail=self._log_tail()
-            )
-        finally:
-            self.cancel()
-
-    def _await_end(self, timeout_s: float) -> TrialPhase:
-        """The phase of the trial in which there is nothing left to wait for."""
-        limits_s: Mapping[TrialPhase, float] = {
-            "queued": self.queue_timeout_s,
-            "running": timeout_s + self.timeouts.report_s,
-            "failing": self.timeouts.exit_grace_s,
-        }
-        since: dict[TrialPhase, float] = {}
-        last_answer = time.monotonic()
-        while True:
-            try:
-                version = self._update_pods()
-                now = last_answer = time.monotonic()
-                phase = trial_phase(self.pods.values(), self.case.nodes)
-                left_s = limits_s.get(phase, 0.0) - (now - since.setdefault(phase, now))
-                if left_s <= 0:
-                    return phase
-                self.cluster.wait_for_change(self.name, version, min(self.timeouts.poll_s, left_s))
-            except KubernetesError as error:
-                if not error.transient or time.monotonic() - last_answer > self.timeouts.unreachable_s:
-                    raise
-            time.sleep(self.timeouts.debounce_s)
-
-    def _update_pods(self) -> str:
-        """List the pods, and read the logs of those that have ended; returns the resource version of the list."""
-        pods_there, version = self.cluster.pods(self.name)
-        current = {pod.node: pod for pod in pods_there}
-        for node, before in self.pods.items():
-            current.setdefault(node, deleted_pod(before))
-        for node, pod in current.items():
-            if pod.over and not (node in self.pods and self.pods[node].over):
-                # A pod on a node that is gone may have no log.
-                with suppress(KubernetesError):
-                    self.cluster.retry(self._read_log, pod)
-        self.pods = dict(sorted(current.items()))
-        return version
-
-    def _read_log(self, pod: Pod) -> None:
-        self._consume_log(pod.node, self.cluster.log(pod.name))
-
-    def _consume_log(self, node: int, lines: Iterable[str]) -> None:
-        """Put transferred files into the trial's folder; of all other lines, keep the last ones."""
-        tail = self.tails[node] = deque(maxlen=TAIL_LINES)
-        for line in lines:
-            try:
-                if not self.receiver.take(line):
-                    tail.append(line)
-            except TransferError as problem:
-                tail.append(str(problem))
-
-    def _delete_and_read_logs(self) -> None:
-        """Delete the trial while following the logs of the pods that still run: they report before they end."""
-        followed_logs = []
-        for pod in self.pods.values():
-            if not pod.over:
-                with suppress(KubernetesError):
-                    followed_logs.append((pod.node, self.cluster.follow_log(pod.name)))
-        self.cluster.delete(self.name)
-        for node, lines in followed_logs:
-            with suppress(KubernetesError):
-                self._consume_log(node, lines)
-
-    def _start_failure(self, phase: TrialPhase) -> str:
-        reason = pending_reason(self.pods.values(), self.case.nodes)
-        if len(self.pods) < self.case.nodes and (warning := self.cluster.last_warning(self.name)):
-            reason = f"{reason}: {warning}"
-        if phase == "cannot start":
-            return reason
-        return f"not all pods started within {self.queue_timeout_s:g} s; {reason}"
-
-    def _lost(self) -> list[LostNode]:
-        """The nodes whose pod failed without a report."""
-        reported = read_node_reports(self.folder)
-        return [
-            LostNode(node, pod.host or pod.name, pod.reason or "its pod failed")
-            for node, pod in self.pods.items()
-            if pod.ended_badly and node not in reported
-        ]
-
-    def _log_tail(self) -> tuple[str, ...]:
-        return tuple(f"pod {node}: {line}" for node, tail in sorted(self.tails.items()) for line in tail)
-
-    def cancel(self) -> None:
-        """Delete all objects and wait until the pods have gone: the next trial may run on the same machines."""
-        if self.ended:
-            return
-        self.cluster.delete(self.name)
-        self.ended = True
-        deadline = time.monotonic() + TERMINATION_GRACE_S + self.timeouts.poll_s
-        with suppress(KubernetesError):
-            while (left_s := deadline - time.monotonic()) > 0:
-                pods_there, version = self.cluster.pods(self.name)
-                if not pods_there:
-                    return
-                self.cluster.wait_for_change(self.name, version, min(self.timeouts.poll_s, left_s))
 
 
 SITE = KubernetesSite()

@@ -99,6 +99,33 @@ def test_a_job_out_of_reach_keeps_its_handle_and_is_reattached(tmp_path):
     assert read_job_handles(tmp_path) == {}
 
 
+class Sorted(Far):
+    """A site whose batches hold the trials of one size, the larger ones first."""
+
+    def batches(self, cases):
+        return [[case] for case in sorted(cases, key=lambda case: -case.ranks)]
+
+
+def test_batches_are_submitted_one_after_another(tmp_path):
+    site = Sorted()
+    trials = round_of(site, tmp_path)
+    assert next(trials).case.ranks == 2
+    assert site.started == ["job2"]
+    assert next(trials).case.ranks == 1
+    assert site.started == ["job2", "job1"]
+
+
+def test_a_packed_round_out_of_reach_is_found_again_as_a_whole(tmp_path):
+    away = Far(submits_rounds=True, trouble=HarnessError("away"))
+    with pytest.raises(HarnessError, match=r"^away$"):
+        next(round_of(away, tmp_path))
+    assert (away.started, away.cancelled) == (["job1", "job2"], [])
+    back = Far(submits_rounds=True, lost=["job1"])
+    assert [trial.case.ranks for trial in round_of(back, tmp_path)] == [2, 1], "the one that was found goes on first"
+    assert back.started == ["job1"]
+    assert read_job_handles(tmp_path) == {}
+
+
 @pytest.mark.parametrize("submits_rounds", [False, True])
 def test_an_interrupted_round_cancels_what_it_submitted_and_leaves_no_handle(tmp_path, submits_rounds):
     site = Far(submits_rounds, trouble=KeyboardInterrupt())

@@ -11,6 +11,7 @@ import yaml
 from bench.core.case import Case
 from bench.node.launchers.base import worker_command
 from bench.plugins.registry import load_backend
+from harness.sites.base.remote import node_command
 from harness.sites.kubernetes.manifests import CASE_FOLDER, RESULTS_FOLDER, container, container_environment, mounts
 from harness.sites.kubernetes.options import KubernetesOptions
 from tests.support.paths import ROOT
@@ -42,12 +43,13 @@ def test_the_case_is_one_of_today(name):
     assert case.nodes == 2
 
 
-def test_the_trainjob_starts_an_agent_a_node_as_the_job_does():
+def test_the_trainjob_starts_an_agent_a_node_in_a_container_of_the_site_s():
     case, job = read("trainjob")
     trainer, name = job["spec"]["trainer"], job["metadata"]["name"]
     options = KubernetesOptions()
     env = container_environment(case, options, f"{name}-node-0-0.{name}")
-    today = container(case, options, env)
+    arguments = ("--case", f"{CASE_FOLDER}/case.json", "--out", RESULTS_FOLDER, "--transfer")
+    today = container(case, options, node_command(*arguments, python="python"), env)
     assert {field: trainer[field] for field in ("image", "command", "env")} == {
         field: today[field] for field in ("image", "command", "env")
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 from bench.plugins.registry import load_backend
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
+from harness.sites.base.contract import TrialRequest
 from harness.sites.kubernetes.manifest_checks import manifest_problems
 from harness.sites.kubernetes.manifests import as_yaml, object_name, render_job
 from harness.sites.kubernetes.options import KubernetesOptions
@@ -130,7 +132,7 @@ def test_a_single_pod_makes_its_own_certificate():
 
 
 def objects_of(case=CPU):
-    return render_job(case, KubernetesOptions(), "scaling-a", "sweep")
+    return render_job([TrialRequest(case, (), Path("trial"))], KubernetesOptions(), "scaling-a", "sweep")
 
 
 def test_what_is_rendered_has_no_fault():
@@ -207,7 +209,7 @@ def test_the_schema_allows_a_restart_policy_that_the_server_rejects():
 def test_names_are_dns_labels_whatever_the_folder(tmp_path):
     assert object_name(Path("runs/20260101-000000-ab12/00-deadbeef")) == "scaling-20260101-000000-ab12-00-deadbeef"
     for folder in ("A sweep of mine/00-deadbeef", "x" * 90 + "/07-0123abcd", "_/_"):
-        objects = render_job(CPU, KubernetesOptions(), object_name(Path(folder)), "s")
+        objects = render_job([TrialRequest(CPU, (), Path(folder))], KubernetesOptions(), object_name(Path(folder)), "s")
         assert manifest_problems(objects, CPU) == [], folder
     assert object_name(Path("x" * 90 + "/07-0123abcd")).endswith("-07-0123abcd")
 
@@ -247,4 +249,5 @@ def test_what_makes_no_sense_in_pods_is_skipped_with_the_remedy():
 
 def test_manifests_hold_the_case_as_it_is():
     config = yaml.safe_load_all(as_yaml(objects_of())).__next__()
-    assert type(CPU).model_validate_json(config["data"]["case.json"]) == CPU
+    (trial,) = json.loads(config["data"]["trials.json"])
+    assert type(CPU).model_validate(trial["case"]) == CPU
