@@ -6,6 +6,7 @@ NOT_PLUGINS = frozenset(
         "ddp_compression",
         "ddp_sharding",
         "fsdp_precision",
+        "horovod_crowds",
         "horovod_hosts",
         "horovod_rendezvous",
         "programs",

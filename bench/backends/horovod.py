@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from bench.backends.horovod_crowds import look_interval_s, sleeping_waits, split_host
 from bench.backends.horovod_hosts import (
     RENDEZVOUS_PORT_VARIABLE,
     address_of_host,
@@ -212,7 +213,7 @@ class HorovodBackend(Backend):
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
         options = HorovodOptions(**case.backend_options)
-        horovod_rank_info = place_among_hosts(case, me)
+        horovod_rank_info = split_host(case, place_among_hosts(case, me))
         from_horovodrun = RENDEZVOUS_PORT_VARIABLE in os.environ
         set_environment(
             environment_variables(
@@ -239,8 +240,12 @@ class HorovodBackend(Backend):
             device = use_device(case, me.local_rank)
             settings_in_force = effective_settings(options, case.transport, horovod.__version__, os.environ)
             fusion_mb, _ = tunables(options)["fusion_mb"].in_force(os.environ)
+            interval_s = look_interval_s(case, me)
+            if interval_s is not None:
+                settings_in_force["waits"] = f"sleep {interval_s * 1e3:g} ms between looks, since compute is emulated"
             try:
-                yield HorovodSession(hvd.rank(), hvd.size(), device, options, settings_in_force, fusion_mb)
+                with sleeping_waits(interval_s):
+                    yield HorovodSession(hvd.rank(), hvd.size(), device, options, settings_in_force, fusion_mb)
             finally:
                 hvd.shutdown()
 

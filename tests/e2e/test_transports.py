@@ -127,6 +127,8 @@ def test_emulated_compute_lets_ranks_outnumber_cores(harness):
         assert "oversubscribed" not in cell["flags"]
         assert "emulated compute" in cell["title"]
         assert cell["step"]["value"] >= 0.005, "20 ms among 4 ranks is at least 5 ms a step"
+    (waits,) = [cell["settings"]["waits"] for cell in document["cells"] if cell["backend"] == "horovod"]
+    assert waits.startswith("sleep 0.2 ms"), "Horovod's own wait would take the cores of the ranks that it waits for"
 
 
 def test_training_is_real(harness):

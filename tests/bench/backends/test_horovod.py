@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.backends.horovod_crowds import look_interval_s, split_host
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables
+from bench.core.case import Case
 from bench.core.rank_info import RankInfo, read_rank_info
 from tests.support.builders import make_case
 
@@ -70,3 +72,32 @@ def test_a_rank_that_horovodrun_started_keeps_the_place_that_it_got():
     )
     assert variables["HOROVOD_CYCLE_TIME"] == "0.5"
     assert not {"HOROVOD_RANK", "HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_IFACE"} & set(variables)
+
+
+def emulated_case(ranks: int, **changes) -> Case:
+    return make_case(backend="horovod", ranks=ranks, batch=ranks, flags=("emulated_compute",), **changes)
+
+
+def test_only_ranks_that_emulate_their_compute_sleep_while_they_wait():
+    me = RankInfo(3, 64, 3, 64, "h", 1)
+    assert look_interval_s(make_case(backend="horovod", ranks=64, batch=64), me) is None
+    few, many = (look_interval_s(emulated_case(ranks), RankInfo(1, ranks, 1, ranks, "h", 1)) for ranks in (2, 64))
+    assert many / few == 32, "together they look as often"
+
+
+@pytest.mark.parametrize(("ranks", "ranks_per_host"), [(2, 2), (8, 8), (12, 3), (16, 4), (64, 8), (11, 1)])
+def test_many_emulated_ranks_of_a_machine_are_hosts_of_equal_size(ranks, ranks_per_host):
+    places = []
+    for rank in range(ranks):
+        me = split_host(emulated_case(ranks), RankInfo(rank, ranks, rank, ranks, "h", 1))
+        variables = environment_variables(HorovodOptions(), "gloo", me, None, timeout_s=180)
+        assert (variables["HOROVOD_LOCAL_SIZE"], variables["HOROVOD_RANK"]) == (str(ranks_per_host), str(rank))
+        places.append((variables["HOROVOD_CROSS_RANK"], variables["HOROVOD_LOCAL_RANK"]))
+    assert len(set(places)) == ranks
+    assert {int(host) for host, _ in places} == set(range(ranks // ranks_per_host))
+
+
+def test_ranks_that_compute_and_those_behind_shaped_links_stay_where_they_are():
+    me = RankInfo(3, 64, 3, 64, "h", 1)
+    assert split_host(make_case(backend="horovod", ranks=64, batch=64), me) is me
+    assert split_host(emulated_case(64, net="1gbit"), me) is me
