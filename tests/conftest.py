@@ -13,7 +13,7 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
-from bench.host.machine_turns import FOLDER_VARIABLE  # noqa: E402
+from bench.host.lock_folder import FOLDER_VARIABLE  # noqa: E402
 from tests.support.golden import GoldenFiles  # noqa: E402 - rewritten first
 
 # A time limit for an example fails on a busy machine. In CI the same examples are tried every time.

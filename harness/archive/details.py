@@ -10,10 +10,10 @@ from rich.console import Console
 
 from bench.plugins.registry import load_plugins
 from harness.archive.listing import SweepEntry, read_entry
+from harness.reporting import report
+from harness.reporting.stored_trials import read_trials
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
-from harness.sweep import report
-from harness.sweep.stored_trials import read_trials
 from reports.analysis import formatting
 from reports.analysis.answers import WorkloadAnswer, workload_answers
 from reports.analysis.cells import Cell

@@ -19,6 +19,7 @@ from bench.core.frozen_model import FrozenModel
 from bench.core.records import Outcome
 from harness.archive.folders import SweepFolder, read_folder
 from harness.errors import StoreError, UsageError
+from harness.store.artifacts import artifact_folder, folder_is_held
 from harness.store.dates import parse_moment
 from harness.store.deletion import StoredRows, stored_rows
 from harness.store.ledger import OUTCOME
@@ -28,7 +29,6 @@ from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.store.sweep_names import KnownSweep
 from harness.store.tables import trials_table
-from harness.sweep.artifacts import artifact_folder, folder_is_held
 from reports.analysis import formatting
 from reports.analysis.cell_details import worst_outcome
 from reports.formats.console import literal, print_line

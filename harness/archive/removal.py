@@ -21,11 +21,11 @@ from bench.core.names import Name
 from harness.archive.folders import remove_own
 from harness.errors import HarnessError, StoreError
 from harness.output_files import replace_file
+from harness.store.artifacts import artifact_folder, artifact_root, folder_is_held, held_folder
 from harness.store.deletion import delete_rows, return_space
 from harness.store.location import is_same_store, store_label, store_path
 from harness.store.opening import open_store
 from harness.store.store import Store
-from harness.sweep.artifacts import artifact_folder, artifact_root, folder_is_held, held_folder
 
 NOTE_PREFIX, NOTE_SUFFIX = ".scaling-deleted-", ".json"
 MAX_NOTE_BYTES = 10_000

@@ -33,14 +33,14 @@ from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.sites.base.running_trial import utc_now
 from harness.store import DEFAULT_STORE
+from harness.store.artifacts import artifact_folder
 from harness.store.location import store_label
 from harness.store.opening import open_store
 from harness.store.store import Store
-from harness.sweep.artifacts import artifact_folder
+from harness.store.sweep_names import new_sweep_id
 from harness.sweep.data import prepare_data
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.progress import PairProgress
-from harness.sweep.runner import new_sweep_id
 from reports.regression.evidence import describe_differences
 from reports.regression.findings import findings_of
 from reports.regression.judge import JudgedSeries, judge_series

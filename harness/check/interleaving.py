@@ -14,7 +14,7 @@ from harness.check.sides import PairContext, Side, SideName, backends_of, progra
 from harness.check.source_trees import OWN_CODE, checked_out, head_tree
 from harness.planning.plan import shuffle_cases
 from harness.store.ledger import PairTrial
-from harness.sweep.turns import WaitWatcher, open_turns
+from harness.sweep.machine_access import WaitWatcher, open_machine_access
 
 MAX_FAILED_PAIRS = 2
 """Consecutive failed pairs after which a case is given up."""
@@ -53,9 +53,9 @@ def open_sides(
         UsageError: Where the base cannot be checked out.
     """
     head = head_tree(code)
-    with open_turns("pairs of `check`") as turns, checked_out(rev, code) as base:
-        turns.watcher = watcher or turns.watcher
-        context = PairContext(folder, environment, backends_of(cases), code, programs_only(cases), turns=turns)
+    with open_machine_access("pairs of `check`") as access, checked_out(rev, code) as base:
+        access.watcher = watcher or access.watcher
+        context = PairContext(folder, environment, backends_of(cases), code, programs_only(cases), access=access)
         with Side("head", head, context) as ours, Side("base", base, context) as theirs:
             yield ours, theirs
 

@@ -21,7 +21,7 @@ from bench.host.variables import cleaned_environment
 from harness.errors import OutputError, UsageError
 from harness.output_files import OutputFile, remove_output, write_output
 from harness.planning.suite import SUITES_FOLDER
-from harness.sweep.turns import open_turns
+from harness.sweep.machine_access import open_machine_access
 
 BENCHMARK_FILE = CODE / SUITES_FOLDER.relative_to(ORIGIN) / "test_micro.py"
 """That of the code that runs."""
@@ -100,7 +100,7 @@ def run_once(
     with tempfile.TemporaryDirectory() as folder:
         # pytest-benchmark would leave a part of its file on a full disk.
         written = Path(folder) / target.name
-        with open_turns("micro-benchmarks") as turns, turns.turn():
+        with open_machine_access("micro-benchmarks") as access, access.held():
             status, printed = _run(pytest_command(written, only, matching), (tree or CODE).absolute(), timeout_s)
         result = read_result(written, status, printed, timeout_s)
         return result if result.file is None else _keep(result, output)

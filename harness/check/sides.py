@@ -29,7 +29,7 @@ from harness.check.source_trees import SourceTree
 from harness.errors import UsageError
 from harness.sites.base.running_trial import utc_now
 from harness.store.foreign import MAX_RECORD_BYTES
-from harness.sweep.turns import Turns, with_conditions
+from harness.sweep.machine_access import MachineAccess, with_conditions
 
 SideName = Literal["head", "base"]
 
@@ -161,7 +161,7 @@ class PairContext:
     programs_only: bool = False
     """Whether all cases run a user's program, whose ranks load frameworks by themselves."""
     site: str = "local"
-    turns: Turns = field(default_factory=Turns)
+    access: MachineAccess = field(default_factory=MachineAccess)
     """Those of the comparison on this machine. Both sides run their trials in them; they take none by themselves."""
 
 
@@ -198,7 +198,7 @@ class Side:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 # To install and to load is work, too.
-                with self.context.turns.turn():
+                with self.context.access.held():
                     self._install()
                     self.child = SideProcess(self.tree, self.log, self.programs)
                     self.unavailable_reason = self._start_problem()
@@ -230,11 +230,11 @@ class Side:
 
     def measure(self, case: Case, number: int) -> Trial:
         """Run one trial of a case; ``number`` is its round."""
-        with self.context.turns.turn() as company:
+        with self.context.access.held() as beside:
             began, started_at = time.monotonic(), utc_now()
             trial, reason = self._measured(case, number)
             if trial is not None:
-                return with_conditions(trial, company.conditions())
+                return with_conditions(trial, beside.conditions())
         return Trial(
             case=case,
             round=number,

@@ -84,7 +84,7 @@ def report(
 ) -> int:
     """Write the page of a stored sweep, of several side by side, or an index over many."""
     from harness.planning.flags import parse_link, parse_rank_counts, parse_ranks_per_node
-    from harness.sweep.summary_outputs import SummaryPaths
+    from harness.reporting.summary_outputs import SummaryPaths
     from reports.analysis.predictions import PredictOptions
 
     check_printed(markdown, as_json=as_json)
@@ -111,8 +111,8 @@ def report(
         from harness.publish import comparison
 
         return print_output(comparison.compare_sweeps(sweeps, store, out, predict_options, summaries), as_json=as_json)
-    from harness.sweep import pipeline
+    from harness.reporting.report_files import rewrite_report
 
     sweep = sweeps[0] if sweeps else "latest"
-    result = pipeline.rewrite_report(sweep, store, out, predict_options, pricing, summaries)
+    result = rewrite_report(sweep, store, out, predict_options, pricing, summaries)
     return print_output(result, as_json=as_json)

@@ -36,9 +36,10 @@ from harness.store import DEFAULT_STORE
 from harness.streams import results
 
 if TYPE_CHECKING:
+    from harness.reporting.sweep_result import SweepResult
     from harness.store.labels import SweepLabels
     from harness.sweep.building import Builds
-    from harness.sweep.pipeline import SweepResult
+    from harness.sweep.pipeline import RunSettings
     from harness.sweep.plan import SuiteRequest
 
 EXAMPLES = {
@@ -86,7 +87,7 @@ SharedOption = Annotated[
     bool,
     typer.Option(
         "--shared",
-        help="Take no turns with other sweeps of this machine: run beside them, and flag the trials of both.",
+        help="Do not wait for other sweeps of this machine: run beside them, and flag the trials of both.",
     ),
 ]
 BuildOption = Annotated[
@@ -141,7 +142,8 @@ def sweep(
         named = request if any(given) else None
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
-        return _resume(named, site, store, page, markdown, shared=shared, build=build, as_json=as_json)
+        settings = _settings(store, page, markdown, shared=shared, build=build)
+        return _resume(settings, named, site, as_json=as_json)
     # Without them a dry run loads no database.
     labels = None if dry_run and title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
@@ -153,20 +155,10 @@ def sweep(
             print(printable("\n".join(planned.lines(duration)), keep="\n\t"), file=results())
         return EXIT_OK
     from harness.sweep import pipeline
-    from harness.sweep.summary_outputs import SummaryPaths
 
+    settings = _settings(store, page, markdown, shared=shared, build=build)
     with signals_as_interrupts():
-        result = pipeline.run(
-            planned,
-            store,
-            page,
-            command_line(),
-            stderr_console(),
-            labels or _labels(title, note),
-            SummaryPaths(markdown=markdown),
-            shared=shared,
-            builds=_builds() if build else {},
-        )
+        result = pipeline.run(planned, settings, command_line(), labels or _labels(title, note))
         return _print_result(result, as_json=as_json)
 
 
@@ -195,32 +187,19 @@ def _request(
     return SuiteRequest(suite, overrides, cases.settings or (), plugins or (), program.flags())
 
 
-def _resume(
-    request: SuiteRequest | None,
-    site: str | None,
-    store: str,
-    page: Path | None,
-    markdown: Path | None,
-    *,
-    shared: bool,
-    build: bool,
-    as_json: bool,
-) -> int:
+def _settings(store: str, page: Path | None, markdown: Path | None, *, shared: bool, build: bool) -> RunSettings:
+    from harness.reporting.summary_outputs import SummaryPaths
+    from harness.sweep.pipeline import RunSettings
+
+    builds = _builds() if build else {}
+    return RunSettings(store, stderr_console(), page, SummaryPaths(markdown=markdown), shared=shared, builds=builds)
+
+
+def _resume(settings: RunSettings, request: SuiteRequest | None, site: str | None, *, as_json: bool) -> int:
     from harness.sweep import pipeline
-    from harness.sweep.summary_outputs import SummaryPaths
 
     with signals_as_interrupts():
-        result = pipeline.resume(
-            request,
-            site,
-            store,
-            page,
-            stderr_console(),
-            SummaryPaths(markdown=markdown),
-            shared=shared,
-            builds=_builds() if build else {},
-        )
-        return _print_result(result, as_json=as_json)
+        return _print_result(pipeline.resume(settings, request, site), as_json=as_json)
 
 
 def _builds() -> Builds:

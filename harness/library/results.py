@@ -13,13 +13,13 @@ from harness.configuration import find_configuration
 from harness.errors import UsageError
 from harness.library.frames import frame_of_columns, frame_of_rows
 from harness.publish.export import read_table
+from harness.reporting.report import sweep_cells
+from harness.reporting.stored_trials import read_trials
 from harness.store import DEFAULT_STORE, STORE_VARIABLE
 from harness.store.dates import date_problem
 from harness.store.location import store_label, store_path
 from harness.store.opening import open_store as open_tables
 from harness.store.store import Store, SweepInfo
-from harness.sweep.report import sweep_cells
-from harness.sweep.stored_trials import read_trials
 from reports.analysis.answers import workload_answers
 from reports.analysis.cells import Cell
 from reports.analysis.findings import analyse_cells

@@ -15,13 +15,13 @@ from bench.plugins.registry import load_plugins
 from harness.check.two_sweeps import verdicts_on_step_times
 from harness.errors import OutputError, UsageError
 from harness.output_files import OutputFile, check_outputs, write_output
+from harness.reporting import report
+from harness.reporting.stored_trials import StoredTrials, read_trials
+from harness.reporting.summary_outputs import NO_SUMMARIES, SummaryPaths, contents
+from harness.store.artifacts import artifact_folder
 from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
-from harness.sweep import report
-from harness.sweep.artifacts import artifact_folder
-from harness.sweep.stored_trials import StoredTrials, read_trials
-from harness.sweep.summary_outputs import NO_SUMMARIES, SummaryPaths, contents
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Change, Comparison, compare, labelled
 from reports.analysis.findings import analyse_cells

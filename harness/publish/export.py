@@ -13,13 +13,13 @@ from bench.core.text import printable
 from harness.errors import UsageError, suggest_name
 from harness.output_files import OutputFile, check_outputs, named_file, write_output
 from harness.publish.export_runs import export_runs, read_sweeps
+from harness.reporting.report import sweep_facts
 from harness.store.ledger import IngestedRun
 from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.sweep_names import is_exact
 from harness.store.tables import runs_table
 from harness.streams import results
-from harness.sweep.report import sweep_facts
 from reports.formats.cell_records import CellRecord, cell_record
 from reports.formats.console import print_line
 from reports.formats.exports import CannotExport, Export, Format, format_names, load_format

@@ -15,11 +15,11 @@ from bench.host.secrets import mask_secrets
 from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
 from harness.output_files import OutputFile, check_outputs, same_file, write_output
+from harness.reporting.report import render_page, sweep_cells, sweep_facts
+from harness.reporting.stored_trials import StoredTrials, summarize_trials
 from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
-from harness.sweep.report import render_page, sweep_cells, sweep_facts
-from harness.sweep.stored_trials import StoredTrials, summarize_trials
 from reports.analysis.cells import Cell
 from reports.analysis.findings import analyse_cells
 from reports.formats.cell_records import CellRecord, TrialRecord, cell_record, trial_records

@@ -16,15 +16,15 @@ from bench.core.names import UnsafeName, path_inside
 from bench.plugins.registry import load_plugins
 from harness.errors import StoreError, UsageError
 from harness.output_files import OutputFile, check_outputs, write_output
+from harness.reporting import report
+from harness.reporting.night import INDEX_STEM, night_of, report_name
+from harness.reporting.stored_trials import MAX_WHOLE_TRIALS, read_trials
 from harness.store.left_out import log_left_out
 from harness.store.location import store_label, store_path
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.store.summaries import keep_nights, read_night_cells, read_nights
 from harness.store.sweep_names import KnownSweep
-from harness.sweep import report
-from harness.sweep.night import INDEX_STEM, night_of, report_name
-from harness.sweep.stored_trials import MAX_WHOLE_TRIALS, read_trials
 from reports.analysis.comparison import Night, latest_comparison
 from reports.analysis.findings import analyse_cells
 from reports.analysis.trial_measures import overhead_of

@@ -24,8 +24,9 @@ from bench.host.installation import (
     read_horovod_build,
     torch_cuda_version,
 )
+from bench.host.lock_folder import LockUnavailable
 from bench.host.machine import installed_version, read_cpu_name, read_gpus
-from bench.host.machine_turns import MachineTurns, TurnsUnavailable
+from bench.host.machine_lock import MachineLock
 from bench.host.permissions import changeable_by_others
 from bench.host.quota import read_cpu_quota
 from bench.host.resources import usable_core_count, usable_cores
@@ -100,7 +101,7 @@ def run_diagnostics() -> list[Diagnostic]:
         *_sites(),
         _plotly_js(),
         _cores(),
-        turns_diagnostic(),
+        machine_lock_diagnostic(),
         _memory(),
         *variable_diagnostics(os.environ),
     ]
@@ -112,14 +113,16 @@ def _cores() -> Diagnostic:
     return Diagnostic(name="cores", status="ok", found=f"{usable_core_count()} usable ({read_cpu_name()}){limit}")
 
 
-def turns_diagnostic(folder: Path | None = None) -> Diagnostic:
-    """Who else measures on these cores. ``folder``: as of :class:`MachineTurns`."""
+def machine_lock_diagnostic(folder: Path | None = None) -> Diagnostic:
+    """Who else measures on these cores. ``folder``: as of :class:`MachineLock`."""
     try:
-        with MachineTurns("`doctor`", usable_cores(), folder=folder) as turns:
-            others = ", ".join(map(str, turns.others()))
-    except TurnsUnavailable as problem:
-        return Diagnostic(name="turns", status="missing", found="trials of two sweeps may overlap", remedy=str(problem))
-    return Diagnostic(name="turns", status="ok", found=others or "no other command measures on these cores")
+        with MachineLock("`doctor`", usable_cores(), folder=folder) as lock:
+            others = ", ".join(map(str, lock.others()))
+    except LockUnavailable as problem:
+        return Diagnostic(
+            name="machine lock", status="missing", found="trials of two sweeps may overlap", remedy=str(problem)
+        )
+    return Diagnostic(name="machine lock", status="ok", found=others or "no other command measures on these cores")
 
 
 def _git() -> Diagnostic:

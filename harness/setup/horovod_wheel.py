@@ -181,9 +181,9 @@ def ensure_horovod(
                     flush=True,
                 )
                 # A compiler would disturb the trials of others. Without torch nothing of the project may be installed.
-                from harness.sweep.turns import open_turns
+                from harness.sweep.machine_access import open_machine_access
 
-                with open_turns("compiling Horovod") as turns, turns.turn():
+                with open_machine_access("compiling Horovod") as access, access.held():
                     wheel = build_wheel(key, nccl, cache, out)
                 how = "built"
     build = HorovodBuild(

@@ -24,8 +24,8 @@ from bench.plugins.registry import PluginKind, load_backend, load_workload, prel
 from bench.plugins.workload import Workload, WorkloadKind
 from harness.setup.doctor import Diagnostic
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site
+from harness.sweep.machine_access import open_machine_access, with_conditions
 from harness.sweep.runner import run_trial
-from harness.sweep.turns import open_turns, with_conditions
 
 RANKS = (1, 2)
 MAX_TOLERANCE = 0.1
@@ -167,13 +167,13 @@ def run_case(case: Case) -> Trial:
     case = case.model_copy(update={"data": data, "plugins": sources_of(case)})
     with (
         tempfile.TemporaryDirectory(dir=open_scratch()) as folder,
-        open_turns("a trial of `try` or `doctor`") as turns,
-        turns.turn() as company,
+        open_machine_access("a trial of `try` or `doctor`") as access,
+        access.held() as beside,
     ):
         site, backend = find_site(DEFAULT_SITE), load_backend(case.backend)
         site.warm(preloaded_modules(backend, [case.workload]))
         trial = run_trial(case, 0, site, backend, Path(folder), environment="")
-        return with_conditions(trial, company.conditions())
+        return with_conditions(trial, beside.conditions())
 
 
 def _case(backend: str, workload: str, transport: str, ranks: int) -> Case:

@@ -9,25 +9,22 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, TextIO
 
 from rich.console import Console
 
-from bench.core.records import Condition
 from bench.plugins.backend import Backend
-from bench.plugins.registry import Plugins
 from bench.plugins.workload import Workload
 from harness.interrupts import interrupts_allowed
 from harness.planning.plan import Plan, Skip, unavailable_reason
+from harness.reporting.pricing import pricing_of
+from harness.reporting.report import sweep_cells
+from harness.reporting.stored_trials import read_trials
 from harness.sites.base.contract import Site
-from harness.store.store import Store, SweepInfo
+from harness.store.store import SweepInfo
 from harness.sweep.data import prepare_data
-from harness.sweep.pricing import pricing_of
+from harness.sweep.prepared import PreparedSweep, preload_modules
 from harness.sweep.progress import SweepProgress
-from harness.sweep.report import sweep_cells
-from harness.sweep.stored_trials import read_trials
-from harness.sweep.turns import Turns
 from reports.analysis.findings import analyse_cells
 from reports.analysis.formatting import counted
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS
@@ -36,10 +33,6 @@ from reports.formats.console import print_line
 from reports.page import summary
 
 log = logging.getLogger("scaling_harness")
-
-MEASURED_LATER = Condition(
-    name="measured_later", seen="its backend was compiled after the first rounds of the other cells"
-)
 
 
 class Build(NamedTuple):
@@ -53,7 +46,6 @@ class Build(NamedTuple):
 
 Builds = Mapping[str, Build]
 """By the module's name."""
-NO_BUILDS: Builds = {}
 
 
 def needed_builds(plan: Plan, backends: Mapping[str, Backend], builds: Builds, site: Site) -> tuple[str, ...]:
@@ -96,28 +88,23 @@ def with_waiting_cells(
     )
 
 
-@dataclass
 class LaterCells:
     """Builds what cells of a sweep lack when the others have been measured, and adds these cells to it.
 
-    Implements :class:`harness.sweep.runner.Extension`.
+    Implements :class:`harness.sweep.rounds.Extension`.
+
+    Args:
+        sweep: The sweep.
+        builds: What can be built.
+        watcher: Shows the sweep's progress.
+        console: For people: standard error.
     """
 
-    info: SweepInfo
-    store: Store
-    site: Site
-    plugins: Plugins
-    builds: Builds
-    turns: Turns
-    watcher: SweepProgress
-    console: Console
-    """For people: standard error."""
-    warm: Callable[[Plan], None]
-    """Prepares the site for the ranks of a plan."""
-
-    def __post_init__(self) -> None:
-        backends = self.plugins.backends
-        self.modules = needed_builds(self.info.plan, backends, self.builds, self.site)
+    def __init__(self, sweep: PreparedSweep, builds: Builds, watcher: SweepProgress, console: Console) -> None:
+        self.sweep, self.builds, self.watcher, self.console = sweep, builds, watcher, console
+        self.info = sweep.info
+        backends = sweep.plugins.backends
+        self.modules = needed_builds(self.info.plan, backends, builds, sweep.site)
         self.waiting = waiting_cells(self.info.plan, backends, self.modules)
         if self.waiting:
             log.info("%s is compiled once the other cells are measured; waiting for it: %s", self._names, self._cells)
@@ -132,49 +119,50 @@ class LaterCells:
 
     @property
     def once_round(self) -> int:
-        """See :class:`harness.sweep.runner.Extension`. The first round has what the first table needs, and no more."""
+        """See :class:`harness.sweep.rounds.Extension`. The first round has what the first table needs, and no more."""
         several = self.info.plan.repeats > 1 and self.info.suite.until is None
         return 1 if several and (self.waiting or self.info.plan.later) else 0
 
     def round_ended(self, number: int) -> None:
-        """See :class:`harness.sweep.runner.Extension`. After the first round, where more follow, a table is shown."""
+        """See :class:`harness.sweep.rounds.Extension`. After the first round, where more follow, a table is shown."""
         if self.waiting and number == 0 and self.info.plan.repeats > 1:
             self._show_table(f"after the first of {self.info.plan.repeats} rounds")
 
     def extended(self) -> SweepInfo | None:
-        """See :class:`harness.sweep.runner.Extension`."""
+        """See :class:`harness.sweep.rounds.Extension`."""
         if not self.waiting:
             return None
         if self.info.plan.cases:
             self._show_table(f"all rounds; next: to compile {self._names}, for {self._cells}")
         before, plan = self.info.plan, self._plan_after_build()
         self.info, self.waiting = self.info.model_copy(update={"plan": plan}), ()
-        self.store.change_plan(self.info)
+        self.sweep.store.change_plan(self.info)
         self.watcher.total += (len(plan.cases) - len(before.cases)) * plan.repeats
         return self.info
 
     def _plan_after_build(self) -> Plan:
-        self.turns.release()  # a compiler has its own
+        site, access, (backends, workloads, _) = self.sweep.site, self.sweep.access, self.sweep.plugins
+        access.release()  # a compiler takes the lock itself
         with self.watcher.paused(), interrupts_allowed():
             for name in self.modules:
                 self.builds[name].run(sys.stderr)
-        workloads = self.plugins.workloads
-        plan = with_waiting_cells(self.info.plan, self.waiting, self.plugins.backends, workloads, self.site)
+        plan = with_waiting_cells(self.info.plan, self.waiting, backends, workloads, site)
         waited = {skip.case.key for skip in self.waiting}
         for reason in dict.fromkeys(skip.reason for skip in plan.skips if skip.case.key in waited):
             log.warning("still skipped: %s", reason)
         if plan.cases != self.info.plan.cases:
-            # Frameworks are loaded again, with the new one among them, in the turn of the first trial.
-            self.turns.take()
-            self.site.reserve(plan.cases)
-            self.warm(plan)
+            # Frameworks are loaded again, with the new one among them, under the lock of the first trial.
+            access.acquire()
+            site.reserve(plan.cases)
+            site.warm_again(preload_modules(plan, backends))
             plan = prepare_data(plan, workloads, self.console)
         return plan
 
     def _show_table(self, title: str) -> None:
-        with self.turns.turn():
-            stored = read_trials(self.store, self.info, whole=0)
-            cells = sweep_cells(self.info, stored.summaries, self.plugins.backends, self.plugins.workloads)
+        backends, workloads, _ = self.sweep.plugins
+        with self.sweep.access.held():
+            stored = read_trials(self.sweep.store, self.info, whole=0)
+            cells = sweep_cells(self.info, stored.summaries, backends, workloads)
             measured = tuple(cell for cell in cells if cell.outcome != "skipped")
             findings = analyse_cells(measured, DEFAULT_PREDICT_OPTIONS, pricing_of(self.info.suite, None))
             print_line(self.console, f"first results, {title}:")

@@ -76,7 +76,7 @@ class TrialProgress:
             self.waited(time.monotonic() - began)
 
     def waits(self, text: str, *, again: bool) -> None:
-        """See :class:`harness.sweep.turns.WaitWatcher`."""
+        """See :class:`harness.sweep.machine_access.WaitWatcher`."""
         self.bar.update(self.task, description=printable(text))
         if not self.console.is_interactive and not again:
             print_line(self.console, text)

@@ -6,15 +6,14 @@ without a break.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from bench.core.case import Case
-from bench.core.records import Trial
 from harness.planning.plan import shuffle_cases
+from harness.reporting.decisions import observe, stopping_rule, with_trial
 from harness.store.store import Store, SweepInfo
-from reports.analysis.decisions import Decisions, Observed, Question, StoppingRule, decide, questions_of
-from reports.analysis.trial_measures import measure_trial
+from reports.analysis.decisions import Observed, Question, StoppingRule, decide, questions_of
 
 
 class NextRound(NamedTuple):
@@ -75,8 +74,8 @@ def rounds_until_decided(info: SweepInfo, store: Store, *, whole_rounds: bool) -
         store: Holds its trials.
         whole_rounds: Whether the site runs the cases of a round together. Else a case is decided on after each trial.
     """
-    rule, questions = _rule(info), questions_of(info.plan.cases)
-    observed = _observe(info, store.trials(info.id))
+    rule, questions = stopping_rule(info), questions_of(info.plan.cases)
+    observed = observe(info, store.trials(info.id))
     while (
         following := next_round(list(observed.values()), rule, info.suite.seed, questions, info.plan.later)
     ) is not None:
@@ -90,36 +89,4 @@ def rounds_until_decided(info: SweepInfo, store: Store, *, whole_rounds: bool) -
             if trial is None:
                 observed[key] = observed[key]._replace(last_round=chosen.number)
             else:
-                observed[key] = _with_trial(observed[key], trial)
-
-
-def decisions_of(info: SweepInfo, trials: Sequence[Trial]) -> Decisions | None:
-    """What the trials of a sweep decide; ``None`` of one with a fixed number of rounds."""
-    if info.suite.until is None:
-        return None
-    return decide(list(_observe(info, trials).values()), _rule(info))
-
-
-def _rule(info: SweepInfo) -> StoppingRule:
-    return StoppingRule(max_rounds=info.plan.repeats, margin=info.suite.margin, past=info.past_rates)
-
-
-def _observe(info: SweepInfo, trials: Iterable[Trial]) -> dict[str, Observed]:
-    observed = {case.key: Observed(case, case.key, {}) for case in info.plan.cases}
-    for trial in trials:
-        key = trial.case.key
-        if key in observed:
-            observed[key] = _with_trial(observed[key], trial)
-    return observed
-
-
-def _with_trial(seen: Observed, trial: Trial) -> Observed:
-    """With one more trial. A contaminated one gives no number, and is made up for in a further round."""
-    measures = measure_trial(trial)
-    other_work = trial.same_work is not None and trial.same_work.verdict == "different"
-    return seen._replace(
-        rates=seen.rates if measures is None else {**seen.rates, trial.round: measures.throughput},
-        last_round=max(seen.last_round, trial.round),
-        trials=seen.trials + 1,
-        is_settled=seen.is_settled or other_work or trial.outcome in ("failed", "timeout"),
-    )
+                observed[key] = with_trial(observed[key], trial)

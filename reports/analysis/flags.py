@@ -88,7 +88,7 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "place each node on a machine of its own, give each a CPU set, or set affinity = none",
     ),
     "shared_machine": (
-        "another sweep measured on the same cores meanwhile, since --shared takes no turns",
+        "another sweep measured on the same cores meanwhile, since --shared waits for nobody",
         "leave --shared out: sweeps of one machine take turns, a trial each",
     ),
     "throttled": (

@@ -15,11 +15,11 @@ from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.publish.index import write_index
+from harness.reporting.night import report_name
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from harness.store.summaries import keep_nights, read_night_cells, read_nights
 from harness.store.tables import environments_table, nights_table, sweeps_table, trials_table
-from harness.sweep.night import report_name
 from reports.analysis.comparison import Night
 from tests.perf.whole_command import Ran, harness
 from tests.support.builders import make_case, make_trial

@@ -15,7 +15,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from bench.host.machine_turns import FOLDER_VARIABLE
+from bench.host.lock_folder import FOLDER_VARIABLE
 from harness.store.opening import open_store
 from reports.analysis.trial_measures import stored_measures
 from tests.perf.conftest import spread

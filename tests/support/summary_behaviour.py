@@ -15,13 +15,13 @@ from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.publish.index import write_index
+from harness.reporting.stored_trials import read_trials
 from harness.store import summaries
 from harness.store.deletion import delete_rows
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from harness.store.summaries import MIN_KEPT_CASES, read_nights
 from harness.store.tables import case_summaries_table, sweep_summaries_table, trials_table
-from harness.sweep.stored_trials import read_trials
 from tests.support.builders import make_case, make_trial
 
 CASES = [make_case(ranks=1, workload_options={"width": width}) for width in range(MIN_KEPT_CASES)]

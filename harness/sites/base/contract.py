@@ -104,7 +104,7 @@ class Site(ABC):
     """Its ranks run in this Python environment: what a backend lacks here is missing there too."""
 
     uses_this_machine: bool = False
-    """Its trials run on the cores of this machine, for which other commands wait too (:mod:`harness.sweep.turns`)."""
+    """Its trials run on the cores of this machine, which it locks (:mod:`harness.sweep.machine_access`)."""
 
     def __init__(self, chosen: Options | None = None) -> None:
         self.chosen = chosen or self.options()

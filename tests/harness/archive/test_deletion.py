@@ -17,9 +17,9 @@ import pytest
 from harness.archive.removal import NOTE_PREFIX
 from harness.cli import sweeps
 from harness.cli.app import main
+from harness.store.artifacts import held_folder
 from harness.store.deletion import ROWS_OF_A_SWEEP, StoredRows, stored_rows
 from harness.store.opening import open_store
-from harness.sweep.artifacts import held_folder
 from tests.support.builders import make_case, make_trial
 from tests.support.exports import store_sweep
 from tests.support.killed_deletions import state

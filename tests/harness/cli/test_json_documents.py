@@ -20,8 +20,8 @@ from harness.cli.output import print_json
 from harness.cli.schema_changes import digest_of
 from harness.planning.plan import Skip
 from harness.publish.export import read_table
+from harness.reporting.json_document import as_json
 from harness.store.opening import open_store
-from harness.sweep.json_document import as_json
 from reports.analysis.findings import analyse_cells
 from reports.formats.columns import plain_values
 from reports.formats.documents import FOLDER, VERSIONS, schema_file, schema_name, schema_version, schema_versions

@@ -9,11 +9,11 @@ import pytest
 from harness.setup.doctor import (
     gpus_of_torch_diagnostic,
     horovod_operations_diagnostic,
+    machine_lock_diagnostic,
     sources_diagnostic,
-    turns_diagnostic,
     variable_diagnostics,
 )
-from tests.support.turns import process_with_turn
+from tests.support.machine_lock import process_with_lock
 
 
 def test_variables_that_ranks_do_not_inherit_and_those_that_count_are_named():
@@ -69,12 +69,12 @@ def test_a_horovod_without_nccl_is_one_that_lacks_something_only_beside_a_torch_
 
 def test_who_else_measures_on_the_cores_is_named(tmp_path):
     folder = tmp_path / "turns"
-    assert turns_diagnostic(folder).found == "no other command measures on these cores"
-    with process_with_turn(folder) as process:
-        found = turns_diagnostic(folder)
+    assert machine_lock_diagnostic(folder).found == "no other command measures on these cores"
+    with process_with_lock(folder) as process:
+        found = machine_lock_diagnostic(folder)
     assert found.status == "ok"
     assert found.found.startswith(f"sweep of somebody (PID {process.pid}, user ")
     (tmp_path / "file").write_text("")
-    found = turns_diagnostic(tmp_path / "file")
+    found = machine_lock_diagnostic(tmp_path / "file")
     assert found.status == "missing"
-    assert "name another one by SCALING_TURNS" in found.remedy
+    assert "name another one by SCALING_LOCK_FOLDER" in found.remedy

@@ -9,9 +9,9 @@ from contextlib import closing
 import pytest
 
 from harness.cli.app import main
+from harness.reporting.stored_trials import read_trials
 from harness.store.opening import open_store
 from harness.store.tables import FORMAT
-from harness.sweep.stored_trials import read_trials
 from reports.analysis.case_summary import CaseSummary, summarize_case
 from tests.support.builders import make_case, make_program_record, make_trial
 from tests.support.gpu_cells import gpu_case, gpu_trial

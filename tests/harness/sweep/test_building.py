@@ -15,12 +15,12 @@ from bench.plugins.registry import Plugins, load_plugins
 from harness.planning.plan import Plan, Skip, shuffled_rounds
 from harness.store.opening import open_store
 from harness.sweep.building import Build, LaterCells
+from harness.sweep.prepared import PreparedSweep
 from harness.sweep.progress import SweepProgress
-from harness.sweep.runner import run_sweep
-from harness.sweep.turns import Turns
+from harness.sweep.rounds import run_sweep
 from tests.support.builders import make_case
+from tests.support.machine_lock import SiteHere
 from tests.support.stores import begin
-from tests.support.turns import SiteHere
 
 FIRST = [make_case(ranks=1, ranks_per_node=1, batch=size, own_cost=True) for size in (1, 2)]
 WAITING = [make_case(ranks=1, ranks_per_node=1, batch=size, own_cost=True, backend="made") for size in (1, 2)]
@@ -63,12 +63,9 @@ class Sweep:
     def run(self):
         console = Console(file=io.StringIO(), width=200)
         builds = {self.module: Build(lambda: importlib.util.find_spec(self.module) is None, self.build)}
-        turns, total = Turns(), len(self.info.plan.cases) * 2
-        with SweepProgress(console, total, FIRST) as watcher:
-            later = LaterCells(
-                self.info, self.store, self.site, self.plugins, builds, turns, watcher, console, lambda plan: None
-            )
-            run_sweep(self.info, self.store, self.site, self.plugins.backends, self.folder, watcher, turns, later)
+        sweep = PreparedSweep(self.info, self.store, self.site, self.plugins, self.folder)
+        with SweepProgress(console, len(self.info.plan.cases) * 2, FIRST) as watcher:
+            run_sweep(sweep, watcher, LaterCells(sweep, builds, watcher, console))
             assert watcher.total == len(self.store.trials(self.info.id))
         return console.file.getvalue()
 
@@ -126,11 +123,9 @@ def test_an_interrupted_build_is_taken_up_by_the_next_start(tmp_path, monkeypatc
     assert done == 4
     console = Console(file=io.StringIO())
     builds = {sweep.module: Build(lambda: True, sweep.build)}
+    prepared = PreparedSweep(info, sweep.store, sweep.site, sweep.plugins, sweep.folder)
     with SweepProgress(console, 0, FIRST) as watcher:
-        later = LaterCells(
-            info, sweep.store, sweep.site, sweep.plugins, builds, Turns(), watcher, console, lambda plan: None
-        )
-        run_sweep(info, sweep.store, sweep.site, sweep.plugins.backends, sweep.folder, watcher, extension=later)
+        run_sweep(prepared, watcher, LaterCells(prepared, builds, watcher, console))
     assert len(sweep.store.trials(info.id)) == 8
 
 

@@ -6,11 +6,12 @@ import json
 import shutil
 
 import pytest
+from rich.console import Console
 
 from harness.cli.app import main
 from harness.errors import UsageError
 from harness.store.opening import open_store
-from harness.sweep.pipeline import resume
+from harness.sweep.pipeline import RunSettings, resume
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.plugins import plugin_kinds, use_plugin_files
 from tests.support.paths import ROOT
@@ -115,7 +116,7 @@ def test_a_sweep_is_not_resumed_with_a_plugin_that_has_changed(folder):
     for kind in plugin_kinds():
         kind.files.clear()
     with pytest.raises(UsageError, match=r"plugin my_mlp.py changed since sweep s1 began"):
-        resume(None, None, "s.sqlite", None, None)
+        resume(RunSettings("s.sqlite", Console(stderr=True)))
 
 
 def test_one_file_may_hold_plugins_of_several_kinds(folder, capsys):

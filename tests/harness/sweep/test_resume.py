@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from bench.core.program import Program
 from harness.errors import UsageError
 from harness.planning.script_flags import ScriptFlags
 from harness.planning.sources import Sources
+from harness.store.artifacts import held_folder
 from harness.store.opening import open_store
-from harness.sweep.artifacts import held_folder
-from harness.sweep.pipeline import resume
+from harness.sweep.pipeline import RunSettings, resume
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.resume_checks import check_same_conditions
 from reports.analysis.trial_measures import trial_settings
@@ -27,7 +28,7 @@ def test_a_sweep_is_not_resumed_with_other_variables(tmp_path, monkeypatch):
     store.close()
     monkeypatch.delenv("NCCL_DEBUG", raising=False)
     with pytest.raises(UsageError, match=r"s1 began with other variables \(NCCL_DEBUG none, not INFO\)"):
-        resume(None, None, place, None, None)
+        resume(RunSettings(place, Console(stderr=True)))
 
 
 def test_a_sweep_that_another_process_runs_is_not_resumed(tmp_path):
@@ -39,7 +40,7 @@ def test_a_sweep_that_another_process_runs_is_not_resumed(tmp_path):
         held_folder(tmp_path / "s1", "s1"),
         pytest.raises(UsageError, match="s1: another process runs or deletes it; wait for its end"),
     ):
-        resume(None, None, place, None, None)
+        resume(RunSettings(place, Console(stderr=True)))
     assert not (tmp_path / "s1").exists()
 
 

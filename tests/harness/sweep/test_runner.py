@@ -13,15 +13,18 @@ from pathlib import Path
 import pytest
 
 from bench.backends.ddp import BACKEND
+from bench.plugins.registry import Plugins
 from harness.errors import HarnessError, StoreError
 from harness.planning.plan import Plan
 from harness.sites.base import running_trial
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sites.base.running_trial import mark_suspended, read_job_handles
 from harness.store.opening import open_store
-from harness.sweep import runner
+from harness.sweep import rounds, runner
 from harness.sweep.assessment import assess_result
-from harness.sweep.runner import run_round, run_sweep
+from harness.sweep.prepared import PreparedSweep
+from harness.sweep.rounds import run_sweep
+from harness.sweep.runner import run_round
 from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
 from tests.support.stores import begin
@@ -261,7 +264,7 @@ def test_a_trial_that_can_not_be_stored_is_kept_until_its_sweep_is_resumed(tmp_p
     info = begin(store).model_copy(update={"plan": plan})
 
     def run():
-        run_sweep(info, store, site, {"ddp": BACKEND}, folder, Silent())
+        run_sweep(PreparedSweep(info, store, site, Plugins({"ddp": BACKEND}, {}, []), folder), Silent())
 
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("begin immediate")
@@ -302,11 +305,11 @@ def test_whenever_an_interrupt_comes_no_job_is_left_behind(tmp_path):
     for line in itertools.count(1):
         site, folder = Far(), tmp_path / str(line)
         info = begin(store, f"sweep{line}").model_copy(update={"plan": plan})
-        tracing = Interrupting(line, runner, running_trial)
+        tracing = Interrupting(line, rounds, runner, running_trial)
         before = sys.gettrace()
         sys.settrace(tracing)
         try:
-            run_sweep(info, store, site, {"ddp": BACKEND}, folder, Silent())
+            run_sweep(PreparedSweep(info, store, site, Plugins({"ddp": BACKEND}, {}, []), folder), Silent())
         except KeyboardInterrupt:
             interrupted += 1
         finally:

@@ -8,15 +8,17 @@ import random
 import pytest
 
 from bench.backends.ddp import BACKEND
+from bench.plugins.registry import Plugins
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
+from harness.reporting.decisions import decisions_of
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.store.opening import open_store
 from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
-from harness.sweep.runner import run_sweep
-from harness.sweep.until_decided import decisions_of
+from harness.sweep.prepared import PreparedSweep
+from harness.sweep.rounds import run_sweep
 from tests.support.builders import make_case, make_record
 from tests.support.stores import FIRST_NIGHT
 
@@ -103,7 +105,8 @@ def new_sweep(store: Store, name: str = "s1", rounds: int = 5, cases=CASES, **su
 
 
 def run(info, store, folder, site=None, watching=None) -> set[tuple[str, int]]:
-    run_sweep(info, store, site or ModelSite(), {"ddp": BACKEND}, folder, watching or Watching())
+    plugins = Plugins({"ddp": BACKEND}, {}, [])
+    run_sweep(PreparedSweep(info, store, site or ModelSite(), plugins, folder), watching or Watching())
     return store.done(info.id)
 
 

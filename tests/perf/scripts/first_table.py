@@ -40,7 +40,7 @@ def main() -> int:
         home.mkdir()
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PYTHON", "VIRTUAL"))}
-        environment = {**kept, "HOME": str(home), "SCALING_TURNS": str(Path(folder, "turns"))}
+        environment = {**kept, "HOME": str(home), "SCALING_LOCK_FOLDER": str(Path(folder, "turns"))}
         tools = f"{shlex.quote(sys.executable)} -m venv tools && . tools/bin/activate && pip install --quiet tox"
         process = subprocess.Popen(
             ["sh", "-c", f"{tools} && echo tools && exec tox run -e sweep"],

@@ -8,7 +8,7 @@ import pytest
 
 from bench.core.records import DEVICE_BUSY
 from bench.core.step_measures import PhaseTimes, QueuedSteps
-from harness.sweep.json_document import cell_as_json
+from harness.reporting.json_document import cell_as_json
 from reports.analysis.bottleneck import COMPUTE, EXPOSED, HOST_BOUND, SLOWER, WAITING, limiting_term
 from reports.analysis.cells import make_cells
 from reports.analysis.device_busy import device_time

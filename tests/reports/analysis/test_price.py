@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from harness.errors import UsageError
 from harness.planning.suite import Suite
-from harness.sweep.pricing import pricing_of
+from harness.reporting.pricing import pricing_of
 from reports.analysis.cell_details import ReadingCell
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells

@@ -5,7 +5,7 @@ import pytest
 from bench.core.case import Case
 from bench.core.step_measures import DevicePeak, PhaseTimes, PrecisionPeak, StepWork
 from bench.rank.roofline import attention_flops
-from harness.sweep.json_document import cell_as_json
+from harness.reporting.json_document import cell_as_json
 from reports.analysis.cells import make_cells
 from reports.analysis.roofline import roofline_of
 from reports.analysis.step_times import split_step

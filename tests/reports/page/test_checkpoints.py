@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.core.records import CHECKPOINT_READINGS, Reading
-from harness.sweep.json_document import cell_as_json
+from harness.reporting.json_document import cell_as_json
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
 from reports.formats.terminal import finding_tables

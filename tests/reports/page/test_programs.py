@@ -7,7 +7,7 @@ import pytest
 from bench.core.program import Program
 from bench.core.records import Reading
 from bench.core.step_measures import PhaseTimes
-from harness.sweep.json_document import cell_as_json
+from harness.reporting.json_document import cell_as_json
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import PredictOptions

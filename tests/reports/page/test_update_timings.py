@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.core.update_timing import UpdateTiming
-from harness.sweep.json_document import cell_as_json
+from harness.reporting.json_document import cell_as_json
 from reports.analysis.cells import make_cells
 from tests.support.gpu_cells import gpu_case, gpu_trial
 from tests.support.h200_telemetry import GPU

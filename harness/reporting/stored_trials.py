@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from bench.core.case import Case
 from bench.core.records import Trial
+from harness.reporting.night import night_of
 from harness.store.store import Store, SweepInfo
 from harness.store.summaries import keep_nights, keep_summaries, read_summaries
-from harness.sweep.night import night_of
 from reports.analysis.case_summary import CaseSummary, summarize_case
 from reports.analysis.cells import Cell
 from reports.analysis.trial_measures import TrialOverhead, overhead_of

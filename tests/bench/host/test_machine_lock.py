@@ -1,4 +1,4 @@
-"""Turns for the cores: who waits for whom, in which order, and what ends a wait."""
+"""The lock for the cores: who waits for whom, in which order, and what ends a wait."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from bench.host import machine_turns
-from bench.host.machine_turns import MachineTurns, TurnsUnavailable, turn_folder
-from tests.support.turns import process_with_turn
+from bench.host import lock_folder as lock_folder_module
+from bench.host.lock_folder import LockUnavailable, lock_folder
+from bench.host.machine_lock import MachineLock
+from tests.support.machine_lock import process_with_lock
 
 HELD_S = 60.0
 
 
 @contextmanager
-def waiting(turns: MachineTurns, ended: list[str], name: str):
-    """A thread that takes a turn, notes it in ``ended`` and ends it; it has its place in the queue already."""
+def waiting(lock: MachineLock, ended: list[str], name: str):
+    """A thread that acquires the lock, notes it in ``ended`` and releases it; it has its place in the queue already."""
     waits = threading.Event()
 
     def run() -> None:
-        turn = turns.take(lambda holder, more: waits.set())
+        held = lock.acquire(lambda holder, more: waits.set())
         ended.append(name)
-        turn.end()
+        held.release()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -37,21 +38,21 @@ def waiting(turns: MachineTurns, ended: list[str], name: str):
 
 
 def commands(folder: Path, count: int, cores=()):
-    return [MachineTurns(f"sweep {number}", cores, folder=folder) for number in range(count)]
+    return [MachineLock(f"sweep {number}", cores, folder=folder) for number in range(count)]
 
 
-def tickets(folder: Path) -> list[str]:
+def queued(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith("turn-")]
 
 
-def test_turns_are_taken_in_the_order_in_which_they_were_asked_for(tmp_path):
+def test_the_lock_is_granted_in_the_order_in_which_it_is_asked_for(tmp_path):
     ended: list[str] = []
     first, second, third, fourth = commands(tmp_path, 4)
     with first, second, third, fourth:
-        turn = first.take()
+        held = first.acquire()
         with waiting(second, ended, "second"), waiting(third, ended, "third"), waiting(fourth, ended, "fourth"):
             assert ended == []
-            turn.end()
+            held.release()
     assert ended == ["second", "third", "fourth"]
     assert list(tmp_path.iterdir()) == []
 
@@ -60,10 +61,10 @@ def test_a_command_that_asks_again_comes_after_those_that_wait(tmp_path):
     ended: list[str] = []
     first, second = commands(tmp_path, 2)
     with first, second:
-        turn = first.take()
+        held = first.acquire()
         with waiting(second, ended, "second"):
-            turn.end()
-            first.take().end()
+            held.release()
+            first.acquire().release()
             assert ended == ["second"]
 
 
@@ -76,33 +77,33 @@ def test_what_is_said_while_waiting(tmp_path):
         raise KeyboardInterrupt
 
     with first, second, third:
-        held, ended = first.take(), []
+        held, ended = first.acquire(), []
         with waiting(second, ended, "second"):
             with pytest.raises(KeyboardInterrupt):
-                third.take(stop_waiting)
-            assert len(tickets(tmp_path)) == 2, "who was interrupted left the queue"
-            held.end()
-    name = machine_turns._user_name(os.geteuid())
+                third.acquire(stop_waiting)
+            assert len(queued(tmp_path)) == 2, "who was interrupted left the queue"
+            held.release()
+    name = lock_folder_module.user_name(os.geteuid())
     assert seen == [(f"sweep 0 (PID {os.getpid()}, user {name})", 1)]
 
 
 def test_nobody_waits_for_a_process_that_was_killed(tmp_path):
-    (turns,) = commands(tmp_path, 1)
-    with process_with_turn(tmp_path) as process, turns:
+    (lock,) = commands(tmp_path, 1)
+    with process_with_lock(tmp_path) as process, lock:
         ended: list[str] = []
-        with waiting(turns, ended, "after"):
-            assert [holder.ticket.pid for holder in turns.others()] == [process.pid]
+        with waiting(lock, ended, "after"):
+            assert [holder.command.pid for holder in lock.others()] == [process.pid]
             process.kill()
             process.wait()
         assert ended == ["after"]
-        assert turns.others() == []
-        turns.take().end()
+        assert lock.others() == []
+        lock.acquire().release()
     assert list(tmp_path.iterdir()) == [], "files of the killed process are removed"
 
 
 def test_a_stopped_process_is_seen_to_be_stopped(tmp_path):
-    (turns,) = commands(tmp_path, 1)
-    with process_with_turn(tmp_path) as process, turns:
+    (lock,) = commands(tmp_path, 1)
+    with process_with_lock(tmp_path) as process, lock:
         states = []
 
         def report(holder, more):
@@ -113,54 +114,54 @@ def test_a_stopped_process_is_seen_to_be_stopped(tmp_path):
                 process.send_signal(signal.SIGCONT)
                 process.stdin.close()
 
-        turns.take(report).end()
+        lock.acquire(report).release()
     assert states[0] is False
     assert True in states
 
 
 def test_a_process_does_not_wait_for_the_one_that_has_started_it(tmp_path):
-    (turns,) = commands(tmp_path, 1)
-    with turns:
-        turn = turns.take()
-        with process_with_turn(tmp_path):
-            turn.end()
+    (lock,) = commands(tmp_path, 1)
+    with lock:
+        held = lock.acquire()
+        with process_with_lock(tmp_path):
+            held.release()
 
 
 @pytest.mark.parametrize(
     ("cores", "wait"), [(((0, 1), (2, 3)), False), (((0, 1), (1, 2)), True), (((), (2,)), True), (((2,), ()), True)]
 )
 def test_only_commands_with_a_common_core_wait_for_each_other(tmp_path, cores, wait):
-    ours, theirs = (MachineTurns("sweep", numbers, folder=tmp_path) for numbers in cores)
+    ours, theirs = (MachineLock("sweep", numbers, folder=tmp_path) for numbers in cores)
 
     def fail(holder, more):
         raise KeyboardInterrupt
 
     with ours, theirs:
-        turn = ours.take()
+        held = ours.acquire()
         if wait:
             with pytest.raises(KeyboardInterrupt):
-                theirs.take(fail)
+                theirs.acquire(fail)
         else:
-            theirs.take(fail).end()
+            theirs.acquire(fail).release()
         assert bool(theirs.others()) == wait
-        turn.end()
+        held.release()
 
 
 def test_what_others_put_into_the_folder_is_never_waited_for_nor_followed(tmp_path):
-    (turns,) = commands(tmp_path, 1)
+    (lock,) = commands(tmp_path, 1)
     secret = tmp_path / "secret"
     secret.write_text("secret")
     token = "0" * 16
     (tmp_path / f"turn-1-{token}").symlink_to(secret)
     os.mkfifo(tmp_path / f"turn-2-{token}")
     (tmp_path / f"turn-3-{token}").mkdir()
-    with turns:
-        turns.take().end()
+    with lock:
+        lock.acquire().release()
     assert secret.read_text() == "secret"
 
 
-def test_a_ticket_that_says_nothing_sensible_is_waited_for_and_shown_safely(tmp_path):
-    (turns,) = commands(tmp_path, 1)
+def test_a_file_that_says_nothing_sensible_is_waited_for_and_shown_safely(tmp_path):
+    (lock,) = commands(tmp_path, 1)
     own = f'{{"pid": {os.getpid()}, "pid_namespace": null, "purpose": "\\u001b[2J\\n{"x" * 500}"'
     texts = ["\x00", own + ', "began_s": 0, "cores": []}', own + ', "began_s": 0, "cores": [], "pid": -5}']
     shown = []
@@ -170,13 +171,13 @@ def test_a_ticket_that_says_nothing_sensible_is_waited_for_and_shown_safely(tmp_
         raise KeyboardInterrupt
 
     path = tmp_path / f"turn-1-{'0' * 16}"
-    with turns:
+    with lock:
         for text in texts:
             path.write_text(text)
             with path.open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 with pytest.raises(KeyboardInterrupt):
-                    turns.take(stop)
+                    lock.acquire(stop)
     assert len(shown) == len(texts)
     assert all(text.isprintable() and len(text) < 160 for text in shown)
 
@@ -184,24 +185,24 @@ def test_a_ticket_that_says_nothing_sensible_is_waited_for_and_shown_safely(tmp_
 def test_a_folder_that_a_link_leads_to_is_refused(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(TurnsUnavailable, match=r"link can't be used .*; remove it, or name another one by SCALING_"):
-        MachineTurns("sweep", (), folder=tmp_path / "link")
+    with pytest.raises(LockUnavailable, match=r"link can't be used .*; remove it, or name another one by SCALING_"):
+        MachineLock("sweep", (), folder=tmp_path / "link")
     (tmp_path / "file").write_text("")
-    with pytest.raises(TurnsUnavailable):
-        MachineTurns("sweep", (), folder=tmp_path / "file")
+    with pytest.raises(LockUnavailable):
+        MachineLock("sweep", (), folder=tmp_path / "file")
 
 
 def test_the_folder_is_open_to_every_user_and_the_machines_own_by_default(tmp_path, monkeypatch):
     before = os.umask(0o077)
     try:
-        with MachineTurns("sweep", (), folder=tmp_path / "turns") as turns:
-            turn = turns.take()
-            (ticket,) = tickets(tmp_path / "turns")
-            assert (tmp_path / "turns" / ticket).stat().st_mode & 0o777 == 0o644
-            turn.end()
+        with MachineLock("sweep", (), folder=tmp_path / "lock") as lock:
+            held = lock.acquire()
+            (name,) = queued(tmp_path / "lock")
+            assert (tmp_path / "lock" / name).stat().st_mode & 0o777 == 0o644
+            held.release()
     finally:
         os.umask(before)
-    assert (tmp_path / "turns").stat().st_mode & 0o7777 == 0o1777
-    monkeypatch.delenv(machine_turns.FOLDER_VARIABLE)
-    assert turn_folder().name == machine_turns.FOLDER_NAME
-    assert turn_folder().parent in machine_turns.MACHINE_FOLDERS
+    assert (tmp_path / "lock").stat().st_mode & 0o7777 == 0o1777
+    monkeypatch.delenv(lock_folder_module.FOLDER_VARIABLE)
+    assert lock_folder().name == lock_folder_module.FOLDER_NAME
+    assert lock_folder().parent in lock_folder_module.MACHINE_FOLDERS

@@ -1,4 +1,4 @@
-"""Two sweeps of one machine at once: they take turns, or share it and say so."""
+"""Two sweeps of one machine at once: one at a time runs a trial, or they share it and say so."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bench.host.machine_turns import FOLDER_VARIABLE, MachineTurns
+from bench.host.lock_folder import FOLDER_VARIABLE
+from bench.host.machine_lock import MachineLock
 from harness.store.opening import open_store
-from tests.support.turns import process_with_turn
+from tests.support.machine_lock import process_with_lock
 
 FEW = ("--backends", "single", "--workloads", "synthetic", "--ranks", "1", "--set", "workload.synthetic.model=toy")
 
 
 @pytest.fixture
-def turns(harness, tmp_path):
-    """The folder of turns of a harness, which no other test uses."""
-    harness.env[FOLDER_VARIABLE] = str(tmp_path / "turns")
-    return tmp_path / "turns"
+def folder(harness, tmp_path):
+    """The folder of the machine lock of a harness, which no other test uses."""
+    harness.env[FOLDER_VARIABLE] = str(tmp_path / "lock")
+    return tmp_path / "lock"
 
 
-def test_trials_of_two_sweeps_at_once_never_overlap(harness, turns):
+def test_trials_of_two_sweeps_at_once_never_overlap(harness, folder):
     sweep = ("sweep", harness.lean(), *FEW, "--window", "0.2", "--repeats", "3", "--json")
     processes = [harness.start(*sweep, "--store", f"{name}.sqlite") for name in ("one", "other")]
     for process in processes:
@@ -38,11 +39,11 @@ def test_trials_of_two_sweeps_at_once_never_overlap(harness, turns):
     assert len(times) == 6
     for (_, ends), (begins, _) in zip(sorted(times), sorted(times)[1:], strict=False):
         assert ends <= begins + timedelta(milliseconds=1), "times are stored to the millisecond"
-    assert list(turns.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
-def test_a_sweep_that_waits_says_for_whom_and_is_interrupted_at_once(harness, turns):
-    with process_with_turn(turns):
+def test_a_sweep_that_waits_says_for_whom_and_is_interrupted_at_once(harness, folder):
+    with process_with_lock(folder):
         process = harness.start("sweep", harness.lean(), *FEW)
         line = next(line for line in process.stderr if "waiting since" in line)
         assert "for sweep of somebody" in line
@@ -52,13 +53,13 @@ def test_a_sweep_that_waits_says_for_whom_and_is_interrupted_at_once(harness, tu
     harness.nothing_left()
 
 
-def test_sweeps_that_share_are_flagged(harness, turns):
-    with MachineTurns("sweep of somebody", (), folder=turns) as machine:
-        turn = machine.take()
+def test_sweeps_that_share_are_flagged(harness, folder):
+    with MachineLock("sweep of somebody", (), folder=folder) as lock:
+        held = lock.acquire()
         document = harness.lean_sweep(*FEW, "--shared")
-        turn.end()
+        held.release()
     assert "shared_machine" in document["cells"][0]["flags"]
-    with MachineTurns("sweep of somebody", (), shared=True, folder=turns):
+    with MachineLock("sweep of somebody", (), shared=True, folder=folder):
         document = harness.lean_sweep(*FEW)
     assert "shared_machine" in document["cells"][0]["flags"]
     assert "shared_machine" not in harness.lean_sweep(*FEW)["cells"][0]["flags"]

@@ -12,8 +12,8 @@ from bench.plugins.workload import Workload
 from harness.output_files import OutputFile, write_output
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.sources import NO_SOURCES
+from harness.reporting.stored_trials import StoredTrials, planned_cases
 from harness.store.store import SweepInfo
-from harness.sweep.stored_trials import StoredTrials, planned_cases
 from reports.analysis import case_titles, formatting
 from reports.analysis.case_summary import CaseSummary
 from reports.analysis.cells import Cell, cells_of

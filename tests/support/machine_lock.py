@@ -1,4 +1,4 @@
-"""Another process that has its turn on this machine, and a site on it that starts none."""
+"""Another process that holds the lock of this machine, and a site on it that starts none."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from tests.support.paths import ROOT
 HOLDER = """
 import sys
 from pathlib import Path
-from bench.host.machine_turns import MachineTurns
-with MachineTurns("sweep of somebody", (), folder=Path(sys.argv[1])) as turns:
-    turn = turns.take()
-    print("taken", flush=True)
+from bench.host.machine_lock import MachineLock
+shared = sys.argv[2] == "shared"
+with MachineLock("sweep of somebody", (), folder=Path(sys.argv[1]), shared=shared) as lock:
+    held = None if shared else lock.acquire()
+    print("ready", flush=True)
     sys.stdin.read()
-    turn.end()
+    if held is not None:
+        held.release()
 """
 
 
 @contextmanager
-def process_with_turn(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """It has its turn in a folder of turns until its standard input is closed, or this context ends."""
+def process_with_lock(folder: Path, *, shared: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """It holds the lock of a folder, or shares the machine, until its standard input is closed or this context ends."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)],
+        [sys.executable, "-c", HOLDER, str(folder), "shared" if shared else "exclusive"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -37,7 +39,7 @@ def process_with_turn(folder: Path) -> Iterator[subprocess.Popen[str]]:
     )
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "taken\n"
+        assert process.stdout.readline() == "ready\n"
         yield process
     finally:
         process.kill()
