@@ -6,12 +6,16 @@ is that of the command. It imports nothing else: ranks that are forked or spawne
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from types import FrameType
 
 EXIT_INTERRUPTED = 130
+GC_THRESHOLDS = 100_000, 20, 50
+"""Of objects before their cycles are looked for. A report makes millions, hardly any in cycles; with Python's
+thresholds a third of its time goes to looking. Ranks are other processes."""
 
 
 def end_when_interrupted(enabled: bool) -> None:
@@ -136,6 +140,7 @@ def _run_command() -> int:
     """The command's exit status; an exception that is no message for the user is a defect, and not 1, a regression."""
     from harness.defects import report_defect
 
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         from harness.cli.app import main as run_command_line
 

@@ -10,6 +10,7 @@ from bench.core.records import Trial
 from harness.reporting.night import night_of
 from harness.store.store import Store, SweepInfo
 from harness.store.summaries import keep_nights, keep_summaries, read_summaries
+from reports.analysis.case_groups import detailed_cases
 from reports.analysis.case_summary import CaseSummary, summarize_case
 from reports.analysis.cells import Cell
 from reports.analysis.trial_measures import TrialOverhead, overhead_of
@@ -71,7 +72,8 @@ def read_trials(store: Store, info: SweepInfo, whole: int = MAX_WHOLE_TRIALS) ->
         nonlocal possible
         possible = possible and keep_summaries(store.location, info.id, made)
 
-    summaries = read_summaries(store, info.id, cases, first, seen, keep)
+    detailed = {*first, *(case.key for case in detailed_cases(cases))}
+    summaries = read_summaries(store, info.id, cases, detailed, seen, keep)
     if unread := [key for key in first if key in summaries and key not in by_key]:
         by_key |= store.trials_of_cases(info.id, unread)
     return StoredTrials(summaries, tuple(trial for key in first for trial in by_key.get(key, ())))

@@ -197,3 +197,8 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
         if engine.dialect.name == "sqlite":
             # Not by SQLAlchemy, whose commit is not repeated where the database is locked.
             connection.exec_driver_sql("COMMIT")
+
+
+def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """The items, ``size`` at a time."""
+    return (items[begin : begin + size] for begin in range(0, len(items), size))

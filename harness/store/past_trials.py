@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import groupby
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -11,12 +12,15 @@ from pydantic_core import from_json
 from bench.core.bounds import Duration, RoundNumber
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
+from harness.store.database import chunks
 from harness.store.left_out import record_json
-from harness.store.store import Store
+from harness.store.store import TRIALS_AT_ONCE, Store
 from harness.store.tables import measures_table, sweeps_table, trials_table
 from reports.analysis.trial_measures import is_measure
 
 MAX_PAST_TRIALS = 300
+MAX_LOOKED_AT = 1000
+"""Trials of a sweep, of which some may have failed."""
 MAX_PAST_SWEEPS = 10
 MAX_READ_BYTES = 64 * 2**20
 """Of records in all. A record has every step of its trial: some ten to a hundred kilobytes usually."""
@@ -89,17 +93,26 @@ def read_past_rates(store: Store, machine: str, keys: Collection[str]) -> dict[s
 
 
 def _newest_records(store: Store, environments: set[str]) -> Iterator[str]:
-    table = trials_table
-    # A query that sorts records would read the steps of all of them.
+    """The records of the newest trials that ended well; of a sweep with thousands of trials the last rounds alone are
+    looked at."""
+    table, sweeps = trials_table, sweeps_table
     newest = (
-        sa.select(*table.primary_key)
-        .join(sweeps_table, sweeps_table.c.id == table.c.sweep)
-        .where(table.c.outcome == "ok", sweeps_table.c.environment.in_(environments))
-        .order_by(sweeps_table.c.started_at.desc(), table.c.round.desc())
-        .limit(MAX_PAST_TRIALS)
+        sa.select(sweeps.c.id)
+        .where(sweeps.c.environment.in_(environments))
+        .order_by(sweeps.c.started_at.desc(), sweeps.c.id.desc())
     )
     with store.database.reading() as connection:
-        for row in connection.execute(newest).all():
-            same = (column == row._mapping[column.name] for column in table.primary_key)
-            for (body,) in connection.execute(sa.select(table.c.body).where(*same)):
-                yield record_json(body)
+        for (sweep,) in connection.execute(newest).all():
+            # Of keys alone, which are in an index: rows lie among their records, a gigabyte of a large sweep.
+            latest = sa.select(table.c.key, table.c.round).where(table.c.sweep == sweep)
+            keys = connection.execute(latest.order_by(table.c.round.desc(), table.c.key).limit(MAX_LOOKED_AT)).all()
+            for number, of_round in groupby(keys, key=lambda row: row.round):
+                for some in chunks([row.key for row in of_round], TRIALS_AT_ONCE):
+                    query = sa.select(table.c.body).where(
+                        table.c.sweep == sweep,
+                        table.c.round == number,
+                        table.c.key.in_(some),
+                        table.c.outcome == "ok",
+                    )
+                    for (body,) in connection.execute(query):
+                        yield record_json(body)

@@ -25,7 +25,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import Trial
 from harness.errors import StoreError
-from harness.store.database import Database
+from harness.store.database import Database, chunks
 from harness.store.foreign import MAX_RECORD_BYTES, typed_rows
 from harness.store.left_out import record_json
 from harness.store.opening import open_store
@@ -72,7 +72,7 @@ def read_summaries(
         store: The store, open.
         sweep: The id of the sweep.
         cases: Planned and skipped ones.
-        detailed: The keys of cases whose summaries have the usage of each trial. Of many others that is left out: it is
+        detailed: The keys of cases whose summaries are whole. Of many others what only details show is left out: it is
             most of what would be in memory.
         seen: Takes the key and the trials of each case whose summary is made.
         keep: Takes summaries that were made, some at a time, where there are many.
@@ -84,11 +84,11 @@ def read_summaries(
     planned = {case.key: case for case in cases if case.key in counts}
     many = len(planned) >= MIN_KEPT_CASES
     summaries = {
-        key: summary.without_usage() if many and key not in detailed else summary
+        key: summary.without_details() if many and key not in detailed else summary
         for key, summary in _kept(store.database, sweep, counts)
         if key in planned
     }
-    for keys in _chunks([key for key in planned if key not in summaries], CASES_AT_ONCE):
+    for keys in chunks([key for key in planned if key not in summaries], CASES_AT_ONCE):
         made = {}
         for key, trials in store.trials_of_cases(sweep, keys).items():
             if key in planned:
@@ -97,7 +97,7 @@ def read_summaries(
         if many:
             keep(made)
         summaries |= {
-            key: summary.without_usage() if many and key not in detailed else summary for key, summary in made.items()
+            key: summary.without_details() if many and key not in detailed else summary for key, summary in made.items()
         }
     return summaries
 
@@ -170,7 +170,7 @@ def read_night_cells(store: Store, nights: Sequence[Night]) -> list[Night]:
         StoreError: The store can't be read.
     """
     table, texts = sweep_summaries_table, {}
-    for some in _chunks([night.sweep for night in nights], CASES_AT_ONCE):
+    for some in chunks([night.sweep for night in nights], CASES_AT_ONCE):
         with store.database.reading() as connection:
             query = sa.select(table.c.sweep, table.c.cells).where(table.c.sweep.in_(some))
             texts.update({sweep: record_json(cells) for sweep, cells in connection.execute(query)})
@@ -241,7 +241,3 @@ def _keep_if_possible(store_url: str, table: sa.Table, keep: Callable[[Store], N
         log.debug("%s: not kept: %s", what, problem)
         return False
     return True
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (items[begin : begin + size] for begin in range(0, len(items), size))

@@ -124,10 +124,12 @@ class CaseSummary(FrozenModel):
     program_trials: tuple[Trial, ...] = Field(default=(), repr=False)
     """The successful trials of a user's program, whose losses are compared with those of other rank counts."""
 
-    def without_usage(self) -> Self:
-        """The same without the usage of each trial, which only tables of trials show."""
+    def without_details(self) -> Self:
+        """The same without what is shown of the first cases of a large sweep only: the usage of each trial, and
+        timelines."""
         measures = tuple(trial.model_copy(update={"usage": ()}) for trial in self.measures)
-        return self.model_copy(update={"measures": measures})
+        numbers = self.numbers and self.numbers.model_copy(update={"timelines": ()})
+        return self.model_copy(update={"measures": measures, "numbers": numbers})
 
     @property
     def rates(self) -> tuple[float, ...]:

@@ -101,11 +101,10 @@ def fit_curve(
     """
     try:
         if model == "best":
-            laws = describing_laws(rates, method)
-            curve = _described_by(name, rates, shown_law(laws), scaling)
+            curve = _described_by(name, rates, shown_law(rates, method), scaling)
             if not predict:
                 return curve
-            weighed = weigh_laws(rates, laws, method)
+            weighed = weigh_laws(rates, describing_laws(rates, method), method)
             predictions = tuple(weighed.predict(ranks) for ranks in predict)
             return curve.model_copy(update={"predictions": predictions, "prediction_weights": dict(weighed.weights)})
         fit_result = fit(points_of(rates), model, method)

@@ -19,6 +19,8 @@ from reports.analysis.stats import estimate
 MAX_MISS = 0.2
 """Of the smaller of both, law and measurement."""
 
+RICHER_LAWS: Mapping[ScalingLaw, str] = {"usl": "kappa", "amdahl": "sigma"}
+"""With their last parameters, the richest first."""
 Rates = Mapping[int, Sequence[float]]
 """Throughputs of the repeats by rank count."""
 
@@ -65,14 +67,36 @@ def describing_laws(rates: Rates, method: FitMethod = "log") -> dict[ScalingLaw,
         NoLaw: all laws miss a rank count.
         ValueError: a throughput is not positive.
     """
+    return _describing(rates, _fits(rates, method, get_args(ScalingLaw)))
+
+
+def shown_law(rates: Rates, method: FitMethod = "log") -> Fit:
+    """Of the laws that describe a curve the richest whose last parameter is significant: USL for κ > 0, Amdahl for
+    σ > 0; else linear, else the closest one. Others are not fitted where a richer one is shown.
+
+    Raises:
+        CannotFit, NoLaw, ValueError: as :func:`describing_laws`.
+    """
+    fits: dict[ScalingLaw, Fit] = {}
+    for law, last in RICHER_LAWS.items():
+        fits |= _fits(rates, method, [law])
+        if law in fits and is_significant(fits[law], last) and miss_text(rates, fits[law]) is None:
+            return fits[law]
+    others = [law for law in get_args(ScalingLaw) if law not in fits]
+    laws = _describing(rates, fits | _fits(rates, method, others))
+    return laws["linear"] if "linear" in laws else min(laws.values(), key=lambda fit_result: fit_result.spread)
+
+
+def _fits(rates: Rates, method: FitMethod, laws: Sequence[ScalingLaw]) -> dict[ScalingLaw, Fit]:
+    """Those of the laws for which there are enough rank counts, fitted."""
     fewest = min(MIN_RANK_COUNTS.values())
     if len(rates) < fewest:
         raise CannotFit(f"a scaling law needs {fewest} rank counts, there {_are(len(rates))}")
-    fits = {
-        law: fit(points_of(rates), law, method) for law in get_args(ScalingLaw) if len(rates) >= MIN_RANK_COUNTS[law]
-    }
-    if "usl" in fits and not is_significant(fits["usl"], "kappa"):
-        del fits["usl"]
+    return {law: fit(points_of(rates), law, method) for law in laws if len(rates) >= MIN_RANK_COUNTS[law]}
+
+
+def _describing(rates: Rates, fits: Mapping[ScalingLaw, Fit]) -> dict[ScalingLaw, Fit]:
+    fits = {law: found for law, found in fits.items() if law != "usl" or is_significant(found, "kappa")}
     laws = {law: fit_result for law, fit_result in fits.items() if miss_text(rates, fit_result) is None}
     if not laws:
         closest = min(fits.values(), key=lambda fit_result: abs(largest_miss(rates, fit_result)[1]))
@@ -82,16 +106,6 @@ def describing_laws(rates: Rates, method: FitMethod = "log") -> dict[ScalingLaw,
 
 def _are(count: int) -> str:
     return f"{'is' if count == 1 else 'are'} {count}"
-
-
-def shown_law(laws: Mapping[ScalingLaw, Fit]) -> Fit:
-    """The richest law whose last parameter is significant: USL for κ > 0, Amdahl for σ > 0; else linear, else the
-    closest one."""
-    richer: tuple[tuple[ScalingLaw, str], ...] = (("usl", "kappa"), ("amdahl", "sigma"))
-    for law, last in richer:
-        if law in laws and is_significant(laws[law], last):
-            return laws[law]
-    return laws["linear"] if "linear" in laws else min(laws.values(), key=lambda fit_result: fit_result.spread)
 
 
 def is_significant(fit_result: Fit, parameter: str) -> bool:

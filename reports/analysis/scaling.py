@@ -144,7 +144,7 @@ def fit(
     counts, needed = {ranks for ranks, _ in points}, fewest or MIN_RANK_COUNTS[model]
     if len(counts) < needed:
         raise CannotFit(f"{model} needs {needed} different rank counts, there are {len(counts)}")
-    return _fit(points, model, method)
+    return _fit(sorted(points), model, method)  # in any order the same to the last digit
 
 
 def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMethod) -> Fit:
@@ -157,28 +157,30 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
     unit = float(np.exp(np.mean(np.log(rates / ranks))))
     scaled = rates / unit
     logs = np.log(scaled)
+    log_ranks = np.log(ranks)
     growth = np.array([contention_growth(model, count) for count, _ in points])
+    # What ln γ, σ and κ are multiplied by; the first in ln X, the others in D(N).
+    factors = np.stack([np.ones_like(ranks), growth, ranks * (ranks - 1)], axis=1)[:, :size]
 
     def denominators(params: Any) -> Any:
-        sigma, kappa = (*params[1:], 0.0, 0.0)[:2]
-        return 1 + sigma * growth + kappa * ranks * (ranks - 1)
+        return 1 + factors[:, 1:] @ params[1:]
 
     def model_logs(params: Any) -> Any:
-        return params[0] + np.log(ranks) - np.log(denominators(params))
+        return params[0] + log_ranks - np.log(denominators(params))
 
     def residuals(params: Any) -> Any:
         modelled = model_logs(params)
         return logs - modelled if method == "log" else scaled - np.exp(modelled)
 
     def jacobian(params: Any) -> Any:
-        divisor = denominators(params)
-        slopes = np.stack([np.ones_like(ranks), -growth / divisor, -ranks * (ranks - 1) / divisor], axis=1)[:, :size]
-        return -slopes if method == "log" else -slopes * np.exp(model_logs(params))[:, None]
+        slopes = factors / denominators(params)[:, None]
+        slopes[:, 0] = -1.0
+        return slopes if method == "log" else slopes * np.exp(model_logs(params))[:, None]
 
     if size == 1 and method == "log":
-        params = np.array([np.mean(logs - np.log(ranks))])  # the only parameter is linear
+        params = np.array([np.mean(logs - log_ranks)])  # the only parameter is linear
     else:
-        params = _solve(residuals, jacobian, _initial_params(ranks, scaled, growth, size))
+        params = _solve(residuals, jacobian, _initial_params(ranks / scaled, factors))
     degrees_of_freedom = len(points) - size
     final_residuals = residuals(params)
     covariance = None
@@ -209,37 +211,72 @@ def _fit(points: Sequence[tuple[int, float]], model: ScalingLaw, method: FitMeth
     )
 
 
-def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Sequence[float]) -> Any:
-    """Levenberg–Marquardt, which is fast and unbounded; where it leaves the bounds, a trust region within them."""
+def _solve(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Any) -> Any:
+    """Levenberg–Marquardt, which is fast and unbounded; where it leaves the bounds, on them; where that is no minimum,
+    a trust region within them."""
     import numpy as np
-    from scipy.optimize import least_squares, leastsq
+    from scipy.optimize import least_squares
 
     lower: Any = np.array([-np.inf, 0.0, 0.0])[: len(start)]
     upper: Any = np.array([np.inf, 1.0, 1.0])[: len(start)]
-    # The same MINPACK as least_squares(method="lm"), without what that does around it, which takes as long again.
     # A step beyond the bounds may make the denominator negative, which has no logarithm.
     with np.errstate(invalid="ignore"):
-        limits: Any = {"xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE, "maxfev": MAX_EVALUATIONS}
-        # Without its full output it warns where an exact curve can't be fitted any better.
-        params: Any = leastsq(residuals, start, Dfun=jacobian, full_output=True, **limits)[0]
-        if np.all(params >= lower) and np.all(params <= upper):
+        params = _levenberg_marquardt(residuals, jacobian, start)
+        if not np.all((params >= lower) & (params <= upper)):
+            params = _solve_on_bounds(residuals, jacobian, start, np.clip(params, lower, upper), params)
+        if np.all((params >= lower) & (params <= upper)):
             return _settle_on_bounds(params, lower, upper)
     exact: Any = {"x_scale": "jac", "xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE}
     solution = least_squares(residuals, start, jacobian, bounds=(lower, upper), max_nfev=MAX_EVALUATIONS, **exact)
     return _settle_on_bounds(solution.x, lower, upper)
 
 
-def _initial_params(ranks: Any, scaled: Any, growth: Any, size: int) -> list[float]:
+def _levenberg_marquardt(residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Any) -> Any:
+    """The MINPACK of ``least_squares(method="lm")``, without what that does around it, which takes as long again."""
+    from scipy.optimize import leastsq
+
+    limits: Any = {"xtol": TOLERANCE, "ftol": TOLERANCE, "gtol": TOLERANCE, "maxfev": MAX_EVALUATIONS}
+    # Without its full output it warns where an exact curve can't be fitted any better.
+    return leastsq(residuals, start, Dfun=jacobian, full_output=True, **limits)[0]
+
+
+def _solve_on_bounds(
+    residuals: Callable[[Any], Any], jacobian: Callable[[Any], Any], start: Any, bounded: Any, unbounded: Any
+) -> Any:
+    """The minimum with those parameters on their bounds that the unbounded one has beyond them.
+
+    Returns:
+        It, where the residuals grow from it into the bounds (Karush, Kuhn and Tucker); else the unbounded one.
+    """
+    import numpy as np
+
+    free = bounded == unbounded
+
+    def whole(params: Any) -> Any:
+        every = bounded.copy()
+        every[free] = params
+        return every
+
+    solved = whole(
+        _levenberg_marquardt(
+            lambda params: residuals(whole(params)), lambda params: jacobian(whole(params))[:, free], start[free]
+        )
+    )
+    slopes = jacobian(solved).T @ residuals(solved)
+    # A bound that was exceeded from above is a lower one: towards the inside the parameter grows.
+    inwards = np.sign(bounded - unbounded)
+    return solved if np.all((slopes * inwards)[~free] >= 0) else unbounded
+
+
+def _initial_params(slowness: Any, factors: Any) -> Any:
     """N ÷ X = D(N) ÷ γ is linear in 1/γ, σ/γ and κ/γ: solved by non-negative least squares."""
     import numpy as np
     from scipy.optimize import nnls
 
-    columns = np.stack([np.ones_like(ranks), growth, ranks * (ranks - 1)], axis=1)[:, :size]
-    slowness = ranks / scaled
-    solved, _ = nnls(columns / slowness[:, None], np.ones_like(slowness))
+    solved, _ = nnls(factors / slowness[:, None], np.ones_like(slowness))
     first = max(float(solved[0]), 1e-12)
     shares = [min(max(float(value) / first, 1e-12), 1 - 1e-12) for value in solved[1:]]
-    return [-math.log(first), *shares]
+    return np.array([-math.log(first), *shares])
 
 
 def _settle_on_bounds(params: Any, lower: Sequence[float], upper: Sequence[float]) -> Any:

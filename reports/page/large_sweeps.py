@@ -2,7 +2,8 @@
 
 A page that holds everything of 10,000 cells is a hundred megabytes, which no browser opens. So the chapters are those
 of the first workloads, further workloads are in one table, and every table ends after :data:`MAX_TABLE_ROWS` rows. What
-is left out is said where it is left out. Sweeps of up to :data:`MAX_CHAPTER_CELLS` cells are shown whole.
+is left out is said where it is left out. A sweep of up to :data:`reports.analysis.case_groups.MAX_DETAILED_CASES` cells
+is shown whole.
 """
 
 from __future__ import annotations
@@ -14,27 +15,15 @@ from dataclasses import replace
 from reports.analysis import formatting
 from reports.analysis.answers import WorkloadAnswer
 from reports.analysis.cells import Cell
-from reports.analysis.findings import CellGroup
 from reports.page import tables
 from reports.page.elements import Chapter, Section, Table
 
-MAX_CHAPTER_CELLS = 200
 MAX_TABLE_ROWS = 500
 MAX_ANSWERS = 50
 """Rows of the first screen."""
 MAX_WARNINGS = 40
 EXPORT_HINT = "`python -m harness export` writes all of them."
 FURTHER = Chapter("Further workloads", "Their cells in one table: a page can't hold a chapter of each.")
-
-
-def groups_with_chapters(groups: Sequence[CellGroup]) -> Sequence[CellGroup]:
-    """The first groups whose cells are at most :data:`MAX_CHAPTER_CELLS` together; at least one."""
-    cells = 0
-    for number, group in enumerate(groups):
-        cells += len(group.cells)
-        if number and cells > MAX_CHAPTER_CELLS:
-            return groups[:number]
-    return groups
 
 
 def further_section(cells: Sequence[Cell]) -> Section | None:

@@ -8,6 +8,7 @@ from itertools import chain
 
 from bench.core.case import Case
 from reports.analysis.answers import workload_answers
+from reports.analysis.case_groups import detailed_groups
 from reports.analysis.cells import Cell
 from reports.analysis.comparison import Comparison
 from reports.analysis.findings import Findings, group_cells, has_curve, with_shown_titles
@@ -29,7 +30,7 @@ from reports.page import (
 from reports.page.bars import without_curves
 from reports.page.cover import make_cover
 from reports.page.elements import Chapter, Download, Page, Section
-from reports.page.large_sweeps import bounded, bounded_lines, fastest_sentence, further_section, groups_with_chapters
+from reports.page.large_sweeps import bounded, bounded_lines, fastest_sentence, further_section
 from reports.page.palette import SeriesStyle, backend_styles
 from reports.page.rank_axes import with_rank_axes
 from reports.page.update_timings import update_timings_table
@@ -69,7 +70,7 @@ def make_page(
     styles = backend_styles(shown)
     styles_by_case = {cell.case.key: styles[cell.labels.backend] for cell in reversed(shown)}
     changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
-    with_chapters = groups_with_chapters(groups)
+    with_chapters = detailed_groups(groups, lambda group: len(group.cells))
     titles = short_titles(groups)[: len(with_chapters)]
     named = named_cells(cells)
     chapters = (

@@ -12,6 +12,7 @@ from harness.cli.app import main
 from harness.reporting.stored_trials import read_trials
 from harness.store.opening import open_store
 from harness.store.tables import FORMAT
+from reports.analysis.case_groups import MAX_DETAILED_CASES
 from reports.analysis.case_summary import CaseSummary, summarize_case
 from tests.support.builders import make_case, make_program_record, make_trial
 from tests.support.gpu_cells import gpu_case, gpu_trial
@@ -91,5 +92,18 @@ def test_the_first_trials_are_kept_whole_in_the_order_of_the_plan(tmp_path, open
         keys = [case.key for case in info.plan.cases[:2]]
         assert [(trial.case.key, trial.round) for trial in stored.first] == [(key, n) for key in keys for n in (0, 1)]
         assert stored.count == 200
-        assert stored.summaries[keys[0]].measures[0].usage
-        assert not stored.summaries[info.plan.cases[2].key].measures[0].usage
+
+
+def test_of_cases_beyond_the_chapters_of_the_page_the_details_are_left_out(tmp_path, opened):
+    widths = [*range(MAX_DETAILED_CASES), 0]
+    cases = [
+        make_case(ranks=1 + (place > widths[place]), workload_options={"width": width})
+        for place, width in enumerate(widths)
+    ]
+    place = str(tmp_path / "r.sqlite")
+    store_large_sweep(place, cases, rounds=1)
+    store = opened(place, create=False)
+    for _ in ("made", "kept"):
+        summaries = read_trials(store, store.read_sweep("s1"), whole=0).summaries
+        detailed = [bool(summaries[case.key].measures[0].usage) for case in cases]
+        assert detailed == [*[True] * (MAX_DETAILED_CASES - 1), False, True], "the last case is of the first group"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import least_squares
 
 from reports.analysis.curve import fit_curve
 from reports.analysis.law_selection import describing_laws, shown_law
@@ -53,14 +54,49 @@ def test_closed_forms_are_recovered(gamma, sigma, kappa, method):
     assert found.predict(1024).throughput == pytest.approx(gamma * 1024 / denominator(1024, sigma, kappa), rel=1e-3)
 
 
-def best(rates):
-    return shown_law(describing_laws(rates))
-
-
 def test_the_simplest_sufficient_law_is_selected():
-    assert best(exact(10, 0.05, 0.001)).model == "usl"
-    assert best(exact(10, 0.05, 0.0)).model == "amdahl"
-    assert best(exact(10, 0.0, 0.0)).model == "linear"
+    assert shown_law(exact(10, 0.05, 0.001)).model == "usl"
+    assert shown_law(exact(10, 0.05, 0.0)).model == "amdahl"
+    assert shown_law(exact(10, 0.0, 0.0)).model == "linear"
+
+
+@pytest.mark.parametrize("method", ["log", "nls"])
+@pytest.mark.parametrize(("sigma", "kappa"), [(0.0, 0.0), (0.002, 0.0), (0.0, 1e-4), (0.9, 0.0)])
+def test_no_better_fit_lies_within_the_bounds(sigma, kappa, method):
+    """Noise pushes the unbounded minimum beyond 0 or 1; the trust region of SciPy looks within the bounds alone."""
+    at_bounds = 0
+    for seed in range(8):
+        rates = points(noisy(seed, sigma=sigma, kappa=kappa, counts=(1, 2, 3, 4), noise=0.1))
+        found = fit(rates, "usl", method)
+        ranks, measured = (np.array(column, dtype=float) for column in zip(*rates, strict=True))
+
+        def residuals(params, ranks=ranks, measured=measured):
+            modelled = params[0] * ranks / (1 + params[1] * (ranks - 1) + params[2] * ranks * (ranks - 1))
+            return np.log(measured / modelled) if method == "log" else (measured - modelled) / 1000
+
+        bounds = ([0, 0, 0], [np.inf, 1, 1])
+        best = least_squares(
+            residuals, [1000.0, 0.01, 0.001], bounds=bounds, x_scale=[1000, 1, 1], xtol=1e-12, ftol=1e-12
+        )
+        squares = residuals([found.gamma.value, found.sigma.value, found.kappa.value])
+        assert squares @ squares <= 2 * best.cost * (1 + 1e-6)
+        at_bounds += bool(found.at_bound)
+    assert at_bounds, "or the bounds were not tried"
+
+
+def test_the_law_that_is_shown_is_the_richest_of_those_that_describe_the_curve():
+    for seed in range(20):
+        rates = noisy(seed, sigma=0.1 * (seed % 3), kappa=0.001 * (seed % 2), noise=0.05)
+        laws = describing_laws(rates)
+        richest = next(
+            (law for law, last in (("usl", "kappa"), ("amdahl", "sigma")) if _is_significant(laws, law, last)), "linear"
+        )
+        assert shown_law(rates).model == richest
+        assert shown_law(rates).sigma == laws[richest].sigma
+
+
+def _is_significant(laws, law, last):
+    return law in laws and getattr(laws[law], last).low > 0
 
 
 def test_peak_and_limit():
@@ -68,7 +104,7 @@ def test_peak_and_limit():
     assert found.peak_ranks == pytest.approx(math.sqrt(0.97 / 0.0005))
     assert found.limit == pytest.approx(1000 / 0.03)
     assert fit(points(exact(10, 0.05, 0.0))).peak_ranks is None
-    assert best(exact(10, 0.0, 0.0)).limit is None
+    assert shown_law(exact(10, 0.0, 0.0)).limit is None
     tree = fit([(ranks, 10 * ranks / (1 + 0.1 * math.log2(ranks))) for ranks in COUNTS], "log")
     assert (tree.sigma.value, tree.limit) == (pytest.approx(0.1), None)
     assert tree.predict(1024).throughput == pytest.approx(10 * 1024 / 2)
@@ -77,7 +113,7 @@ def test_peak_and_limit():
 def test_too_few_rank_counts_are_refused():
     with pytest.raises(CannotFit, match="usl needs 4 different rank counts, there are 3"):
         fit([(1, 1.0), (2, 1.9), (4, 3.5), (4, 3.6)])
-    assert best({1: [1.0], 2: [1.9], 4: [3.5, 3.6]}).model in ("amdahl", "linear")
+    assert shown_law({1: [1.0], 2: [1.9], 4: [3.5, 3.6]}).model in ("amdahl", "linear")
     with pytest.raises(CannotFit, match="a scaling law needs 3 rank counts, there are 2"):
         describing_laws({1: [1.0], 2: [1.9, 1.91]})
     with pytest.raises(ValueError, match="positive and finite"):

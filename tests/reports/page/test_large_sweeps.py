@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from reports.analysis.answers import workload_answers
+from reports.analysis.case_groups import MAX_DETAILED_CASES
 from reports.analysis.findings import analyse_cells
 from reports.page.elements import Section, Table
 from reports.page.large_sweeps import (
     FURTHER,
     MAX_ANSWERS,
-    MAX_CHAPTER_CELLS,
     MAX_TABLE_ROWS,
     MAX_WARNINGS,
     bounded,
@@ -38,7 +38,7 @@ def page(findings):
 def test_the_chapters_are_those_of_the_first_workloads_and_the_others_are_one_table(page, findings):
     titles = [chapter.title for chapter, _ in page.chapters if chapter is not None]
     per_workload = len(findings.cells) // len(WORKLOADS)
-    shown = MAX_CHAPTER_CELLS // per_workload
+    shown = MAX_DETAILED_CASES // per_workload
     assert [title for title in titles if title.startswith("work")] == WORKLOADS[:shown]
     (further,) = [section for section in page.sections if section.chapter == FURTHER]
     rows = further.tables[0].rows
