@@ -14,8 +14,8 @@ from bench.rank.cuda_events import DeviceEvents
 from bench.rank.progress import Progress
 
 
-def _as_often_as_usual(times: int) -> AbstractContextManager[None]:
-    return nullcontext()
+def _as_often_as_usual(times: int) -> AbstractContextManager[bool]:
+    return nullcontext(True)
 
 
 def _drop(record: RankRecord) -> None:
@@ -35,8 +35,9 @@ class RankContext(NamedTuple):
     """Where it records its phase and its step."""
     pause_sampling: Callable[[], AbstractContextManager[None]] = nullcontext
     """A context in which the sampler of the node takes no samples. Raises ``OSError`` where it does not pause."""
-    hasten_sampling: Callable[[int], AbstractContextManager[None]] = _as_often_as_usual
-    """A context in which the sampler of the node ticks so many times as often. Raises ``OSError`` where it does not."""
+    hasten_sampling: Callable[[int], AbstractContextManager[bool]] = _as_often_as_usual
+    """A context in which the sampler of the node ticks so many times as often: at once where its value is true, else
+    from its next tick on. Raises ``OSError`` where it does not."""
     clock: Clock = time.perf_counter
     """The clock of warm-up and measured steps, in seconds."""
     events: DeviceEvents | None = None

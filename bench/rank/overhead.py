@@ -36,8 +36,8 @@ class SamplerControl(NamedTuple):
 
     pause: Callable[[], AbstractContextManager[None]]
     """It takes no samples."""
-    hasten: Callable[[int], AbstractContextManager[None]]
-    """It takes so many times as many, from its next tick on."""
+    hasten: Callable[[int], AbstractContextManager[bool]]
+    """It takes so many times as many: at once where the value is true, else from its next tick on."""
 
 
 def measuring_multiple(step_s: float, device: str) -> int:
@@ -109,11 +109,12 @@ def measure_overhead(
     with ExitStack() as haste:
         if multiple > 1:
             try:
-                haste.enter_context(sampler.hasten(multiple))
+                at_once = haste.enter_context(sampler.hasten(multiple))
             except OSError as problem:
                 problems.append(f"the sampler could not be hastened: {problem}")
-            # Until its next tick.
-            time.sleep(INTERVAL_S)
+                at_once = True
+            if not at_once:
+                time.sleep(INTERVAL_S)
         for pair in range(BLOCK_PAIRS if session.device == "cpu" else DEVICE_BLOCK_PAIRS):
             for block, times in (
                 ((time_measured, on), (time_plain, off)) if pair % 2 else ((time_plain, off), (time_measured, on))

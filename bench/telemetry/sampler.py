@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from bench.plugins.probe import Probe, ProbePlugin
 from bench.telemetry.edges import WindowEdges, WindowPhase
 from bench.telemetry.gpu_processes import judge_processes
 from bench.telemetry.guarded import GuardedProbe
-from bench.telemetry.pause import not_paused, open_lock, requested_times
+from bench.telemetry.pause import Alarm, not_paused, open_lock, requested_times
 from bench.telemetry.replay import ReplayProbe
 
 INTERVAL_S = 0.2
@@ -51,7 +50,7 @@ one more sample; in seconds."""
 
 
 class StopEvent(Protocol):
-    """What the sampler uses of :class:`threading.Event`."""
+    """What the sampler uses of :class:`bench.telemetry.pause.Alarm`."""
 
     def is_set(self) -> bool: ...
 
@@ -69,7 +68,7 @@ def run(
         read_phase: Where the ranks on this node are.
         rank_pids: Takes the number of the node; returns the process ids of the trial's ranks there that have started.
     """
-    stop = threading.Event()
+    stop = Alarm()
 
     def end(signum: int, frame: FrameType | None) -> None:
         stop.set()
@@ -102,6 +101,7 @@ def run(
         _append(file, header)
         _append(file, processes)
         with open_lock(out, node) as lock:
+            stop.watch(out, node)
             expected_s = case.target_window_s if case.steps is None else None
             sample(probes, stop, file, lock, edges=WindowEdges(read_phase, expected_s))
         _append(file, check())
@@ -153,7 +153,8 @@ def sample(
     sampling = _Sampling(probes, file, lock, clock, edges or WindowEdges(lambda: "outside"))
     while not stop.is_set() and not sampling.is_full:
         sampling.look()
-        stop.wait(max(0.0, sampling.next_s - clock()))
+        if stop.wait(max(0.0, sampling.next_s - clock())):
+            sampling.look_up()
     sampling.finish(pause)
 
 
@@ -196,6 +197,11 @@ class _Sampling:
         devices = {reading.device for reading in polled}
         self.polled_devices |= devices
         return devices
+
+    def look_up(self) -> None:
+        """Tick sooner where more ticks are requested now."""
+        self.next_tick_s = min(self.next_tick_s, self.clock() + INTERVAL_S / requested_times(self.lock))
+        self.next_s = min(self.next_s, self.next_tick_s)
 
     def finish(self, pause: Callable[[float], object]) -> None:
         """Read on for a moment, where a window has just ended, until all polled devices have had one more sample."""

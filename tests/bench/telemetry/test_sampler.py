@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import math
 import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ from bench.plugins.probe import Probe
 from bench.rank.progress import PhaseWatch, Progress
 from bench.telemetry.edges import NEAR_EDGE_S, WindowEdges
 from bench.telemetry.guarded import GuardedProbe
-from bench.telemetry.pause import hasten_sampling, open_lock, pause_sampling
+from bench.telemetry.pause import Alarm, hasten_sampling, open_lock, pause_sampling
 from bench.telemetry.sampler import INTERVAL_S, open_probes, sample
 from tests.support.builders import make_case
 from tests.support.clocks import FakeClock
@@ -107,6 +109,39 @@ def test_the_sampler_ticks_more_often_from_its_next_tick_on_while_it_is_requeste
         with hasten_sampling(tmp_path, 1, 3), pause_sampling(tmp_path):
             assert sample_for(INTERVAL_S, tmp_path, clock, CountingProbe()) == []
     assert len(sample_for(2 * INTERVAL_S, tmp_path, FakeClock(), CountingProbe())) == 2
+
+
+def test_a_request_that_wakes_the_sampler_holds_at_once(tmp_path):
+    clock, recording, requests = FakeClock(), io.StringIO(), []
+
+    class WokenOnce(StopAt):
+        def wait(self, timeout):
+            if requests:
+                return super().wait(timeout)
+            clock.sleep(INTERVAL_S / 10)
+            requests.append(stack.enter_context(hasten_sampling(tmp_path, 0, 4)))
+            return True
+
+    with open_lock(tmp_path) as lock, ExitStack() as stack:
+        sample([CountingProbe()], WokenOnce(clock, INTERVAL_S), recording, lock, clock)
+    times = [tick["at_s"] for tick in map(json.loads, recording.getvalue().splitlines())]
+    assert times == pytest.approx([share * INTERVAL_S for share in (0, 0.35, 0.6, 0.85)])
+
+
+def test_a_rank_knows_whether_its_request_wakes_a_sampler(tmp_path):
+    open_lock(tmp_path).close()
+    with hasten_sampling(tmp_path, 0, 4) as at_once:
+        assert not at_once
+    alarm = Alarm()
+    alarm.watch(tmp_path)
+    with hasten_sampling(tmp_path, 0, 4) as at_once:
+        assert at_once
+    assert alarm.wait(60)
+    assert not alarm.is_set()
+    assert not alarm.wait(0)
+    alarm.set()
+    assert alarm.wait(60)
+    assert alarm.is_set()
 
 
 def test_a_sampler_that_hangs_does_not_hold_the_ranks(tmp_path):
