@@ -29,7 +29,7 @@ from harness.store.foreign import check_tables, limit_connections, typed_rows
 from harness.store.left_out import read_record, trial_title
 from harness.store.location import CREATING, EXISTING, StoreLocation, parse_location
 from harness.store.store import Store, SweepInfo
-from harness.store.tables import FORMAT, about_table, add_missing, metadata, sweeps_table, trials_table
+from harness.store.tables import FORMAT, about_table, add_missing, create_tables, sweeps_table, trials_table
 
 WITH_MEASURES = 2
 """The first format that keeps what checks need."""
@@ -46,7 +46,7 @@ def upgrade_store(database: Database) -> None:
         before = connection.execute(sa.select(about_table.c.format).where(about_table.c.only == 1)).scalar_one()
         update = about_table.update().where(about_table.c.format < FORMAT).values(format=FORMAT)
         if connection.execute(update).rowcount:
-            metadata.create_all(connection)
+            create_tables(connection)
             if before < WITH_MEASURES:
                 _fill_measures(connection, database.label)
 
@@ -203,7 +203,7 @@ def _create_tables(engine: sa.Engine, label: str) -> None:
     """Safe where two sweeps create the same store at the same time."""
     try:
         with transaction(engine) as connection:
-            metadata.create_all(connection)
+            create_tables(connection)
             add_missing(connection, about_table, [{"only": 1, "format": FORMAT}])
     except DBAPIError:
         if _format_of(engine, label) is None:

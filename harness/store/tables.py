@@ -12,10 +12,12 @@ Format history
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 FORMAT = 4
 
@@ -140,6 +142,24 @@ runs_table = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
 )
 NIGHTLY_TABLES = (verdicts_table, acceptances_table, pairs_table, runs_table)
+
+
+def create_tables(connection: sa.Connection) -> None:
+    """Create the tables, and their indexes, that are missing."""
+    for statement in _creation(connection.dialect.name):
+        connection.exec_driver_sql(statement)
+
+
+@cache
+def _creation(dialect: str) -> tuple[str, ...]:
+    """What creates missing tables, written once a process (pure): SQLAlchemy asks about each table and writes its
+    statement again for each store."""
+    written_for = {"postgresql": postgresql, "sqlite": sqlite}[dialect].dialect()
+    statements: list[ExecutableDDLElement] = []
+    for table in metadata.sorted_tables:
+        statements.append(CreateTable(table, if_not_exists=True))
+        statements += [CreateIndex(index, if_not_exists=True) for index in table.indexes]
+    return tuple(str(statement.compile(dialect=written_for)) for statement in statements)
 
 
 def add_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
