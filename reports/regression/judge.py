@@ -15,6 +15,9 @@ from reports.regression.values import SHARE_METRICS, MetricSeries, Status, Verdi
 
 NIGHTS_KEPT = 60
 """Nights of a history that the screen uses at most."""
+THRESHOLD_SERIES = 5
+"""With fewer series the past has too few results to raise the threshold of a suspicion, and is not compared:
+:func:`reports.regression.screen.suspicion_threshold` would say the same."""
 Z_95 = 1.96
 
 
@@ -29,7 +32,8 @@ def judge(series: Sequence[MetricSeries], rule: Rule = RULE, *, by_pairs_only: b
     verdicts: dict[int, Verdict] = {}
     for metric in dict.fromkeys(item.metric for item in series):
         indices = [index for index, item in enumerate(series) if item.metric == metric]
-        screened = screen(arrays_of([series[index] for index in indices], NIGHTS_KEPT), rule)
+        nights = arrays_of([series[index] for index in indices], NIGHTS_KEPT)
+        screened = screen(nights, rule, rule.suspicion_z if len(indices) < THRESHOLD_SERIES else None)
         for row, index in enumerate(indices):
             verdicts[index] = _verdict(series[index], screened, row, rule, by_pairs_only=by_pairs_only)
     return tuple(verdicts[index] for index in range(len(series)))

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.regression.judge import judge
+from reports.regression.judge import THRESHOLD_SERIES, judge
 from reports.regression.paired_test import confirm, confirm_all
 from reports.regression.rule import RULE, Rule
+from reports.regression.screen import SeriesArrays, suspicion_threshold
 from reports.regression.values import MetricSeries, NightTrials
 from tests.support.histories import nights_of, slowed, unchanged
 
@@ -188,6 +189,20 @@ def test_a_slowdown_of_the_whole_suite_does_not_raise_the_limit_for_itself():
         bad = [[log + late for log in night.logs] for night in one.past[-25:]]
         slow.append(slowed(one.model_copy(update={"past": one.past[:-25] + nights_of(bad, 20, good=False)}), late))
     assert {verdict.status for verdict in judge(slow)} == {"suspect"}
+
+
+def test_only_with_enough_series_the_past_can_raise_the_limit():
+    """The verdicts on fewer series are reached without it."""
+    noise = np.random.default_rng(0)
+
+    def limit(series):
+        levels = np.cumsum(0.05 * noise.standard_t(1.5, (series, 61, 1)), axis=1)  # every night is another level
+        trials = levels + noise.normal(0, 0.01, (series, 61, 5))
+        known = np.ones((series, 61), dtype=bool)
+        return suspicion_threshold(SeriesArrays(trials, known, np.zeros((series, 61), dtype=int)), RULE)
+
+    assert {limit(series) for series in range(1, THRESHOLD_SERIES)} == {RULE.suspicion_z}
+    assert limit(2 * THRESHOLD_SERIES) > RULE.suspicion_z
 
 
 def test_one_series_with_many_bad_nights_moves_no_other():
