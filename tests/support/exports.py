@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 from bench.core.records import Trial
-from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from tests.support.builders import make_case, make_trial
+from tests.support.stored_once import this_environment
 
 HOSTILE = 'died: "x", y\r\n=HYPERLINK("http://a";"b")\n\u2028🙂'
 
@@ -27,7 +27,7 @@ def store_sweep(place, trials, skips=(), name="s1", started_at="2026-01-01T00:00
         command="python -m harness sweep",
         suite=Suite(),
         plan=Plan(cases=tuple(cases.values()), skips=tuple(skips), not_applicable=(), repeats=1),
-        environment=read_environment(),
+        environment=this_environment(),
     )
     store = open_store(str(place), create=True)
     store.begin_sweep(info)

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 from bench.core.records import Trial
-from harness.planning.environment import Environment, read_environment
+from harness.planning.environment import Environment
 from harness.planning.plan import Plan, Skip
 from harness.planning.suite import Suite
 from harness.store.opening import open_store
 from harness.store.store import SweepInfo
 from tests.support.builders import make_case, make_trial
+from tests.support.stored_once import this_environment, write_once
 
 CASES = tuple(make_case(ranks=ranks) for ranks in (1, 2, 4))
 STEP_S = {1: 0.1, 2: 0.06, 4: 0.04}
 
 
 def environment(commit: str, **changes) -> Environment:
-    known = read_environment().model_copy(update={"commit": commit, "changed_files": False})
-    return known.model_copy(update=changes)
-
-
-WRITTEN: dict[str, bytes] = {}
-"""Stores that were written from nothing, by what was asked for: they are many, and alike."""
+    return this_environment().model_copy(update={"commit": commit, "changed_files": False, **changes})
 
 
 def write_nights(place, count: int, first: int = 1, **asked) -> None:
     """``count`` nights of the suite ``nightly``. ``slower``: by rank count, how much longer a step takes;
     ``variables``: what the ranks recorded of their environment."""
-    if Path(place).exists():
-        _write(place, count, first, **asked)
-        return
-    key = repr((count, first, sorted(asked.items())))
-    if key not in WRITTEN:
-        _write(place, count, first, **asked)
-        WRITTEN[key] = Path(place).read_bytes()
-    Path(place).write_bytes(WRITTEN[key])
+    write_once(place, lambda: _write(place, count, first, **asked), "nights", count, first, sorted(asked.items()))
 
 
 def _write(

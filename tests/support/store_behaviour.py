@@ -13,7 +13,6 @@ import pytest
 
 from bench.core.case import DataSource, Fault
 from harness.errors import StoreError
-from harness.planning.environment import read_environment
 from harness.store.deletion import StoredRows, begun_acceptances, delete_rows, return_space, stored_rows
 from harness.store.labels import SweepLabels
 from harness.store.ledger import Acceptance
@@ -21,6 +20,7 @@ from harness.store.opening import check_store, open_store
 from harness.store.tables import trials_table
 from reports.regression.values import Verdict
 from tests.support.builders import make_case, make_record, make_trial
+from tests.support.stored_once import this_environment
 from tests.support.stores import begin, disk_bytes, pair, run, write_sweep
 
 
@@ -212,7 +212,7 @@ class LedgerBehaviour:
         assert [night.id for night in nights] == ["s9", "s8", "s7", "s6"]
         assert [night.finished_at is None for night in nights] == [False, True, True, True]
         assert [night.id for night in store.ledger.nights(suite="nightly", last=2)] == ["s7", "s6"]
-        here = read_environment()
+        here = this_environment()
         assert store.ledger.environments() == {here.id: here}
         assert nights[0].environment == here.id
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.store.database import Database
@@ -16,6 +15,7 @@ from harness.store.ledger import IngestedRun, PairTrial
 from harness.store.opening import open_store
 from harness.store.store import Store, SweepInfo
 from tests.support.builders import make_case, make_trial
+from tests.support.stored_once import this_environment
 
 FIRST_NIGHT = "2026-01-01T00:00:00+00:00"
 FORMAT_1 = (
@@ -43,7 +43,7 @@ def begin(
         command="python -m harness sweep",
         suite=Suite(name=suite),
         plan=plan or Plan(cases=(make_case(),), skips=(), not_applicable=(), repeats=1),
-        environment=read_environment(),
+        environment=this_environment(),
         **dict(labels),
     )
     store.begin_sweep(info)
@@ -74,7 +74,7 @@ def write_sweep(place: str, name: str, trials: int) -> None:
 def make_format_1(place: str, *trials) -> None:
     """A store as the first version wrote it, with one sweep."""
     engine = sa.create_engine(place if "://" in place else f"sqlite:///{place}")
-    here = read_environment()
+    here = this_environment()
     plan = Plan(cases=(make_case(),), skips=(), not_applicable=(), repeats=1)
     info = SweepInfo(id="s1", started_at=FIRST_NIGHT, command="", suite=Suite(name="old"), plan=plan, environment=here)
     with engine.begin() as connection:

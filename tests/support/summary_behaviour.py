@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from bench.core.case import Case
-from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.publish.index import write_index
@@ -23,6 +22,7 @@ from harness.store.store import SweepInfo
 from harness.store.summaries import MIN_KEPT_CASES, read_nights
 from harness.store.tables import case_summaries_table, sweep_summaries_table, trials_table
 from tests.support.builders import make_case, make_trial
+from tests.support.stored_once import this_environment, write_once
 
 CASES = [make_case(ranks=1, workload_options={"width": width}) for width in range(MIN_KEPT_CASES)]
 
@@ -34,15 +34,22 @@ def store_large_sweep(place: str, cases: list[Case] = CASES, rounds: int = 2, *,
         command="python -m harness sweep",
         suite=Suite(name="quick"),
         plan=Plan(cases=tuple(cases), skips=(), not_applicable=(), repeats=rounds),
-        environment=read_environment(),
+        environment=this_environment(),
     )
-    with closing(open_store(place, create=True)) as store:
-        store.begin_sweep(info)
-        for case in cases:
-            for number in range(rounds):
-                store.add_trial("s1", make_trial(case, number, 0.1 + 0.01 * number))
-        if finished:
-            store.finish_sweep("s1", "2026-01-01T01:00:00+00:00")
+
+    def write() -> None:
+        with closing(open_store(place, create=True)) as store:
+            store.begin_sweep(info)
+            for case in cases:
+                for number in range(rounds):
+                    store.add_trial("s1", make_trial(case, number, 0.1 + 0.01 * number))
+            if finished:
+                store.finish_sweep("s1", "2026-01-01T01:00:00+00:00")
+
+    if "://" in place:
+        write()
+    else:
+        write_once(place, write, info, finished)
     return info
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,7 @@ from reports.regression.places import place_of
 from reports.regression.values import Verdict
 from tests.support.nights import CASES, write_nights
 from tests.support.paths import ROOT
+from tests.support.stored_once import write_once
 
 HOST = {"host": "ci", "cpu": "EPYC", "cores": "8"}
 OLD, NEW = ({**HOST, "python": version} for version in ("3.9.18", "3.10.13"))
@@ -34,23 +36,27 @@ def store(tmp_path):
     return str(tmp_path / "r.sqlite")
 
 
-def add(store, night, *places, factor=1.0, label=None, benchmark="test_parse", at=None, commit=None):
+def add(store, night, *places, **asked):
     """Three runs at each place in that order, a minute apart."""
-    noise, spread = random.Random(night), 0.002 if night >= NIGHTS else 0.01
     with closing(open_store(store, create=True)) as opened:
-        for number, place in enumerate(place for place in places for _ in range(3)):
-            seconds = SECONDS.get(place.get("python"), 1e-3) * factor * (1 + noise.gauss(0, spread))
-            run = IngestedRun(
-                night=label or f"2026-01-{night:02d}",
-                benchmark=benchmark,
-                run=f"{night}-{place.get('host')}-{number}",
-                at=at or f"2026-01-{night:02d}T02:{number:02d}:00+00:00",
-                commit=commit or f"{night:012x}",
-                place=place,
-                seconds=(seconds,),
-                source="a.json",
-            )
-            opened.ledger.add_run(run)
+        add_runs(opened, night, *places, **asked)
+
+
+def add_runs(opened, night, *places, factor=1.0, label=None, benchmark="test_parse", at=None, commit=None):
+    noise, spread = random.Random(night), 0.002 if night >= NIGHTS else 0.01
+    for number, place in enumerate(place for place in places for _ in range(3)):
+        seconds = SECONDS.get(place.get("python"), 1e-3) * factor * (1 + noise.gauss(0, spread))
+        run = IngestedRun(
+            night=label or f"2026-01-{night:02d}",
+            benchmark=benchmark,
+            run=f"{night}-{place.get('host')}-{number}",
+            at=at or f"2026-01-{night:02d}T02:{number:02d}:00+00:00",
+            commit=commit or f"{night:012x}",
+            place=place,
+            seconds=(seconds,),
+            source="a.json",
+        )
+        opened.ledger.add_run(run)
 
 
 def check(capsys, store, *arguments):
@@ -62,8 +68,12 @@ def check(capsys, store, *arguments):
 
 @pytest.fixture
 def matrix(store):
-    for night in range(1, NIGHTS):
-        add(store, night, OLD, NEW)
+    def write():
+        with closing(open_store(store, create=True)) as opened:
+            for night in range(1, NIGHTS):
+                add_runs(opened, night, OLD, NEW)
+
+    write_once(store, write, "matrix")
     return store
 
 
@@ -135,15 +145,18 @@ def test_a_benchmark_that_one_place_left_out_is_missing_there(capsys, matrix):
 def merged(tmp_path):
     """``merged(tonight=…)``: the stores of two machines with nights of their own labels, merged."""
 
-    def make(**tonight):
-        places = {"a": {**HOST, "host": "a"}, "b": {**HOST, "host": "b"}}
-        for host, place in places.items():
-            last = {"a": 1.0, "b": 1.0, **tonight}[host]
+    def write(host, last):
+        with closing(open_store(str(tmp_path / host), create=True)) as opened:
             for night in range(1, NIGHTS + (last is not None)):
                 at = f"2026-01-{night:02d}T0{1 + (host == 'b')}:00:00+00:00"
                 label, factor = f"micro-2026-01-{night:02d}-{host}", last if night == NIGHTS else 1.0
                 slower = {"a": 1.0, "b": 1.6}[host]
-                add(str(tmp_path / host), night, place, label=label, at=at, factor=factor * slower)
+                add_runs(opened, night, {**HOST, "host": host}, label=label, at=at, factor=factor * slower)
+
+    def make(**tonight):
+        for host in "ab":
+            last = {"a": 1.0, "b": 1.0, **tonight}[host]
+            write_once(tmp_path / host, partial(write, host, last), "merged", host, last)
         assert main(["merge", str(tmp_path / "b"), "--store", str(tmp_path / "a")]) == 0
         return str(tmp_path / "a")
 
@@ -176,10 +189,11 @@ def test_the_histories_of_merged_machines_are_as_long_as_before(capsys, store):
     """61 nights are read of each place, however many labels lie between them."""
     from datetime import UTC, datetime, timedelta
 
-    for night in range(70):
-        for host in "abc":
-            at = (datetime(2026, 1, 1, "abc".index(host), tzinfo=UTC) + timedelta(days=night)).isoformat()
-            add(store, night, {**HOST, "host": host}, label=f"{night}-{host}", at=at)
+    with closing(open_store(store, create=True)) as opened:
+        for night in range(70):
+            for host in "abc":
+                at = (datetime(2026, 1, 1, "abc".index(host), tzinfo=UTC) + timedelta(days=night)).isoformat()
+                add_runs(opened, night, {**HOST, "host": host}, label=f"{night}-{host}", at=at)
     document = check(capsys, store)[2]
     assert [one["nights"] for one in document["benchmarks"].values()] == [60, 60, 60]
 
@@ -225,9 +239,13 @@ def test_an_acceptance_holds_at_every_place(capsys, matrix):
 
 def write_sweeps(store, nights, hosts, factor=1.0):
     """One sweep a night on each machine, an hour apart."""
-    for night in nights:
-        for hour, host in enumerate(hosts):
-            write_nights(store, 1, first=night, hour=hour, host=host, slower={1: factor})
+
+    def write():
+        for night in nights:
+            for hour, host in enumerate(hosts):
+                write_nights(store, 1, first=night, hour=hour, host=host, slower={1: factor})
+
+    write_once(store, write, "sweeps", list(nights), hosts, factor)
 
 
 def test_sweeps_of_merged_machines_are_judged_each_by_its_own_history(capsys, store):

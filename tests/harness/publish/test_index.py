@@ -11,7 +11,6 @@ import pytest
 
 from bench.core.case import Fault
 from harness.cli.app import main
-from harness.planning.environment import read_environment
 from harness.planning.plan import Plan, Skip
 from harness.planning.suite import Suite
 from harness.publish.index import write_index
@@ -20,8 +19,9 @@ from harness.store.store import SweepInfo
 from reports.formats.documents import schema_version
 from reports.page.plotly_charts import plotly_figure
 from tests.support.builders import make_case, make_trial
+from tests.support.stored_once import this_environment
 
-HERE = read_environment()
+HERE = this_environment()
 ONE, TWO = make_case(ranks=1), make_case(ranks=2)
 STEADY = (0.99, 1.0, 1.01)
 

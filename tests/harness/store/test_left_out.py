@@ -18,6 +18,7 @@ from harness.store.foreign import MAX_RECORD_BYTES
 from harness.store.merging import merge
 from harness.store.opening import open_store
 from tests.support.builders import make_case, make_trial
+from tests.support.stored_once import write_once
 from tests.support.stores import begin, make_format_1
 from tests.support.stores import opened as opened
 
@@ -35,11 +36,15 @@ def store_path(tmp_path, monkeypatch) -> Path:
     """A finished sweep with three trials of one case, of which the second is to be spoilt."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "r.sqlite"
-    with closing(open_store(str(path), create=True)) as store:
-        begin(store)
-        for number in range(3):
-            store.add_trial("s1", make_trial(CASE, number))
-        store.finish_sweep("s1", "2026-01-01T05:00:00+00:00")
+
+    def write() -> None:
+        with closing(open_store(str(path), create=True)) as store:
+            begin(store)
+            for number in range(3):
+                store.add_trial("s1", make_trial(CASE, number))
+            store.finish_sweep("s1", "2026-01-01T05:00:00+00:00")
+
+    write_once(path, write, "three trials")
     return path
 
 

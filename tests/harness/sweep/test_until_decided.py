@@ -9,7 +9,6 @@ import pytest
 
 from bench.backends.ddp import BACKEND
 from bench.plugins.registry import Plugins
-from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
 from harness.reporting.decisions import decisions_of
@@ -20,6 +19,7 @@ from harness.store.store import Store, SweepInfo
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.rounds import run_sweep
 from tests.support.builders import make_case, make_record
+from tests.support.stored_once import this_environment
 from tests.support.stores import FIRST_NIGHT
 
 CASES = tuple(
@@ -98,7 +98,7 @@ def new_sweep(store: Store, name: str = "s1", rounds: int = 5, cases=CASES, **su
         command="python -m harness sweep",
         suite=Suite(until="decided", repeats=rounds, **suite),
         plan=Plan(cases=cases, skips=(), not_applicable=(), repeats=rounds),
-        environment=read_environment(),
+        environment=this_environment(),
     )
     store.begin_sweep(info)
     return info
