@@ -1,6 +1,6 @@
 """The entry point of SageMaker's containers: :mod:`bench.node.agent`, after it has found out which host this is.
 
-    python -m bench.node.sagemaker_entry --case FILE --out FOLDER
+    python -m bench.node.sagemaker_entry --trials FILE --out FOLDER --archives FOLDER
 
 The entry point of SageMaker's own images sets SM_HOSTS and SM_CURRENT_HOST; a container that runs this one instead
 reads the same from resourceconfig.json. SageMaker's MPI driver is not used: the ranks communicate over Gloo.
@@ -46,7 +46,7 @@ def host_variables(resources: Mapping[str, Any], env: Mapping[str, str]) -> dict
 
 
 def failure_reason(out: Path) -> str:
-    """The first failure on this host in one line, from the files in ``out``."""
+    """The first failure on this host in one line, from the files in ``out`` and in its folders, one for each trial."""
     failures = _read_all(out, "failure-*.json", RankFailure)
     if failures:
         first = min(failures, key=lambda failure: failure.at)
@@ -58,7 +58,7 @@ def failure_reason(out: Path) -> str:
 def _read_all(out: Path, pattern: str, kind: type[ModelT]) -> list[ModelT]:
     """What processes left, without what is damaged."""
     found = []
-    for path in out.glob(pattern):
+    for path in (*out.glob(pattern), *out.glob(f"*/{pattern}")):
         with suppress(OSError, ValueError):
             found.append(kind.model_validate_json(read_regular(path, MAX_FILE_BYTES).decode()))
     return found
@@ -71,7 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         wait_for_hostnames(resources["hosts"], HOSTNAME_TIMEOUT_S)
     status = agent.main(arguments)
     out = Path(arguments[arguments.index("--out") + 1])
-    remove_request_pipes(out)
+    for folder in (out, *out.glob("*/")):
+        remove_request_pipes(folder)
     if status:
         FAILURE_FILE.write_text(f"{host_name()}: {failure_reason(out)}")
     return status

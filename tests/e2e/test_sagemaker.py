@@ -81,7 +81,8 @@ def until(hosts, condition, process=None) -> None:
 
 def stepping(hosts) -> bool:
     """Whether every host's rank is in its measured window."""
-    seen = [one for node in hosts.values() for one in read_progress(node.outside(f"{ML}/output/data"))]
+    folders = [folder for node in hosts.values() for folder in node.outside(f"{ML}/output/data").glob("*/")]
+    seen = [one for folder in folders for one in read_progress(folder)]
     return len(seen) == len(hosts) and all("measured" in one.description for one in seen)
 
 
@@ -110,10 +111,9 @@ def test_ranks_train_on_two_instances_and_their_records_return(asked, service: S
     }
     for trial in trials_of(asked):
         assert [record.host for record in trial.ranks] == [facts.host for facts in trial.nodes] == ["algo-1", "algo-2"]
-        assert trial.cost == pytest.approx(BILLED_S * 2 * 0.23 / 3600)
-    assert [request["ResourceConfig"]["InstanceCount"] for request in service.requests] == [2, 2]
+        assert 0 < trial.cost < BILLED_S * 2 * 0.23 / 3600
+    assert [request["ResourceConfig"]["InstanceCount"] for request in service.requests] == [2], "both in one job"
     check_stored_owners(asked.folder, gpu)
-    assert len({request["TrainingJobName"] for request in service.requests}) == 2
     # Keys are AWS's own business: not in the store, the page, the folder, what was said or what was sent as a case.
     sent = b"".join(
         service.objects.get_object(Bucket=BUCKET, Key=found["Key"])["Body"].read()

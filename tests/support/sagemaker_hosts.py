@@ -98,7 +98,8 @@ class SageMaker:
         codes = self._run(request, hosts, job)
         job.secondary_status = "Uploading"
         self._upload(request, hosts)
-        job.billable_time_in_seconds, job.training_end_time = BILLED_S, datetime.now(UTC)
+        job.training_end_time = datetime.now(UTC)
+        job.billable_time_in_seconds = BILLED_S
         bad = next((number for number, code in enumerate(codes) if code), None)
         status = "Stopped" if job.training_job_status == "Stopping" else "Completed" if bad is None else "Failed"
         if status == "Failed" and bad is not None:
@@ -115,7 +116,7 @@ class SageMaker:
         root = self.nodes[host].outside(ML)
         for left in root.iterdir():
             shutil.rmtree(left)
-        for folder in ("input/config", "input/data", "output/data", "model"):
+        for folder in ("input/config", "input/data", "output/data", "model", "checkpoints"):
             (root / folder).mkdir(parents=True)
         about = {"current_host": host, "hosts": hosts, "network_interface_name": NODE_INTERFACE}
         (root / "input/config/resourceconfig.json").write_text(json.dumps(about))
@@ -140,7 +141,7 @@ class SageMaker:
                     command, cwd=Path("/"), stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
                 running.append(process)
-        deadline = None
+        deadline, copied = None, set()
         while any(process.poll() is None for process in running):
             failed = any(process.poll() for process in running)
             if deadline is None and (failed or job.training_job_status == "Stopping"):
@@ -150,8 +151,19 @@ class SageMaker:
             if deadline is not None and time.monotonic() > deadline:
                 for host in hosts:
                     self.nodes[host].kill_all()
+            self._copy_checkpoints(request, hosts, copied)
             time.sleep(0.05)
+        self._copy_checkpoints(request, hosts, copied)
         return [process.wait() for process in running]
+
+    def _copy_checkpoints(self, request: dict[str, Any], hosts: Sequence[str], copied: set[Path]) -> None:
+        """What all hosts have written to the folder of checkpoints, to the one place on S3."""
+        place = request["CheckpointConfig"]["S3Uri"].removeprefix(f"s3://{BUCKET}/")
+        for host in hosts:
+            for path in sorted(self.nodes[host].outside(request["CheckpointConfig"]["LocalPath"]).iterdir()):
+                if path not in copied and not path.name.startswith("."):
+                    self.objects.upload_file(str(path), BUCKET, f"{place}/{path.name}")
+                    copied.add(path)
 
     def _upload(self, request: dict[str, Any], hosts: Sequence[str]) -> None:
         """The output of all hosts as one archive, and what they printed to CloudWatch."""
@@ -162,10 +174,10 @@ class SageMaker:
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             for host in hosts:
                 output = self.nodes[host].outside(f"{ML}/output")
-                for path in sorted((output / "data").iterdir()):
+                for path in sorted((output / "data").rglob("*")):
                     # A file that was being written when its writer was killed has another name yet.
                     if path.is_file() and not path.name.startswith("."):
-                        archive.add(path, path.name)
+                        archive.add(path, str(path.relative_to(output / "data")))
                 stream = f"{name}/{host}-1700000000"
                 logs.create_log_stream(logGroupName=group, logStreamName=stream)
                 printed = [

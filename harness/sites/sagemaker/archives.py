@@ -20,13 +20,14 @@ class BadArchive(Exception):
     """The archive can't be read, or holds a member that it should not. The text names it."""
 
 
-def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTES) -> None:
+def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTES, *, trial: str | None = None) -> None:
     """Unpack the files that nodes leave, without their folders. Other plain files are skipped: containers may leave
     some of their own.
 
     Args:
         archive: A tar.gz.
         folder: An existing folder for the files.
+        trial: Only the files in a folder of this name; ``None``: all files.
         most_bytes: The largest total size of the members.
 
     Raises:
@@ -41,12 +42,15 @@ def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTE
                 # A named pipe is what a rank that was killed with its agent has left.
                 if member.isdir() or member.isfifo():
                     continue
-                name = _checked_name(member, names)
+                path = _checked_path(member)
+                name = path.name
                 bytes_left -= member.size
                 if bytes_left < 0:
                     raise BadArchive(f"holds more than {most_bytes} bytes")
-                if not is_node_output(name):
+                if not is_node_output(name) or trial not in (None, path.parent.name):
                     continue
+                if name in names:
+                    raise BadArchive(f"holds {name!r} twice")
                 names.add(name)
                 content = members.extractfile(member)
                 assert content is not None, "a regular file has content"
@@ -56,15 +60,13 @@ def unpack(archive: IO[bytes], folder: Path, most_bytes: int = MAX_UNPACKED_BYTE
         raise BadArchive(f"can't be read: {problem}") from None
 
 
-def _checked_name(member: tarfile.TarInfo, names: set[str]) -> str:
+def _checked_path(member: tarfile.TarInfo) -> PurePosixPath:
     path = PurePosixPath(member.name)
     if not member.isreg():
         raise BadArchive(f"holds {member.name!r}, which is not a plain file")
     if path.is_absolute() or ".." in path.parts:
         raise BadArchive(f"holds {member.name!r}, which would be outside the folder")
-    if path.name in names:
-        raise BadArchive(f"holds {path.name!r} twice")
-    return path.name
+    return path
 
 
 RANK_REQUIREMENTS = ("nvidia-ml-py>=13", "psutil>=6", "pydantic>=2.9")

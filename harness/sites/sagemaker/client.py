@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class TrainingJobDescription:
         reason: ``FailureReason``.
         billable_s: ``BillableTimeInSeconds`` of one instance.
         instances: How many instances it has.
+        began_at_s: ``TrainingStartTime``, from which on it is billed, in seconds since the Unix epoch.
+        ended_at_s: ``TrainingEndTime``, likewise.
     """
 
     status: str
@@ -57,6 +60,8 @@ class TrainingJobDescription:
     reason: str | None
     billable_s: int | None
     instances: int
+    began_at_s: float | None = None
+    ended_at_s: float | None = None
 
     @property
     def over(self) -> bool:
@@ -66,6 +71,11 @@ class TrainingJobDescription:
     def containers_running(self) -> bool:
         """Whether the containers have started: before, the job queues and fetches its image and its channels."""
         return self.detail in ("Training", "Uploading")
+
+    @property
+    def starts(self) -> bool:
+        """Whether it queues, or its instances start: for the first time, or after an interruption of spot instances."""
+        return self.status == "InProgress" and not self.containers_running
 
     @property
     def failure(self) -> str | None:
@@ -147,6 +157,8 @@ class AwsClient:
             reason=answer.get("FailureReason"),
             billable_s=answer.get("BillableTimeInSeconds"),
             instances=answer["ResourceConfig"]["InstanceCount"],
+            began_at_s=_seconds(answer.get("TrainingStartTime")),
+            ended_at_s=_seconds(answer.get("TrainingEndTime")),
         )
 
     def stop(self, name: str) -> None:
@@ -193,6 +205,18 @@ class AwsClient:
             raise
         return True
 
+    def written_at_s(self, uri: str) -> float | None:
+        """When an object was written, in seconds since the Unix epoch; ``None``: there is no such object."""
+        bucket, key = _bucket_and_key(uri)
+        try:
+            with _translated_errors():
+                return _seconds(self._objects.head_object(Bucket=bucket, Key=key)["LastModified"])
+        except AwsError as problem:
+            # Who may not list a bucket is not told what is missing there.
+            if problem.code in ("404", "NoSuchKey", "403"):
+                return None
+            raise
+
     def log_tail(self, name: str, count: int) -> list[str]:
         """The last lines that each host of a job printed, as ``algo-1: …``."""
         lines = []
@@ -206,6 +230,10 @@ class AwsClient:
                 host = re.sub(r"-\d+$", "", title.partition("/")[2])
                 lines += [f"{host}: {event['message'].rstrip()}" for event in page["events"]]
         return lines
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
 
 
 def _bucket_and_key(uri: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A case as a SageMaker training job: options, name, CreateTrainingJob request and costs (pure)."""
+"""Trials as a SageMaker training job: options, name and CreateTrainingJob request (pure)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,15 +15,19 @@ from pydantic import Field, StringConstraints, model_validator
 from bench.core.case import Case
 from bench.host.certificate import CERTIFICATE_FILE
 from harness.sites.base.contract import SiteOptions
+from harness.sites.base.packed import preload_arguments
 
 ML_FOLDER = "/opt/ml"
 """Where SageMaker mounts a container's input, and collects its output."""
 CASE_FOLDER = f"{ML_FOLDER}/input/data/case"
 DATA_FOLDER = f"{ML_FOLDER}/input/data/data"
-SOURCE_ARCHIVE = "sourcedir.tar.gz"
+SOURCE_ARCHIVE, TRIALS_FILE = "sourcedir.tar.gz", "trials.json"
+CHECKPOINTS_FOLDER = f"{ML_FOLDER}/checkpoints"
+"""What is written there is on S3 soon, while the job runs."""
 NODE_COMMAND = (
     *("python", "-m", "bench.node.sagemaker_entry"),
-    *("--case", f"{CASE_FOLDER}/case.json", "--out", f"{ML_FOLDER}/output/data"),
+    *("--trials", f"{CASE_FOLDER}/{TRIALS_FILE}", "--out", f"{ML_FOLDER}/output/data"),
+    *("--archives", CHECKPOINTS_FOLDER),
 )
 CERTIFICATE_ARGUMENTS = ("--certificate", f"{CASE_FOLDER}/{CERTIFICATE_FILE}")
 """Of the node command, where the hosts need a certificate in common."""
@@ -39,6 +44,8 @@ MAX_NAME_LENGTH = 63
 SETUP_ALLOWANCE_S = 900
 """How long fetching the image and the channels may take, which SageMaker counts as running time."""
 SPOT_QUEUE_ALLOWANCE_S = 3600
+DEFAULT_RUNTIME_QUOTA_S = 432_000
+"""How long a training job may run in an account that has asked for no more."""
 
 TAG_PATTERN = r"[\p{L}\p{Z}\p{N}_.:/+@-]+=[\p{L}\p{Z}\p{N}_.:/=+@-]*"
 MAX_TAGS, MAX_TAG_KEY_LENGTH, MAX_TAG_VALUE_LENGTH = 50, 128, 256
@@ -85,7 +92,7 @@ class SagemakerOptions(SiteOptions):
         None,
         ge=1,
         le=2_419_200,
-        description="SageMaker stops a job after this time; default: --timeout and 15 min",
+        description="SageMaker stops a job after this time; default: the time limits of its trials and 15 min",
     )
     max_wait_s: int | None = Field(
         None,
@@ -114,6 +121,7 @@ class SagemakerOptions(SiteOptions):
     price_per_hour: float | None = Field(
         None, ge=0, description="of one instance, as AWS lists it for training in the region; for costs"
     )
+    pack: bool = Field(True, description="one job for the trials of a round on as many instances")
     poll_s: float = Field(5.0, ge=0.05, le=300, description="first polling interval, in seconds")
 
     @model_validator(mode="after")
@@ -158,7 +166,7 @@ def unsupported_reason(case: Case, options: SagemakerOptions) -> str | None:
         return "AWS's network can't be shaped: leave --net out"
     if case.device == "cuda" and not re.match(r"ml\.[gp]\d", options.instance_type):
         return f"{options.instance_type} has no GPU: --set sagemaker.instance_type=ml.g5.xlarge, or --device cpu"
-    limits = stopping_condition(case, options)
+    limits = stopping_condition([case], options)
     if limits["MaxRuntimeInSeconds"] < case.timeout_s:
         return (
             f"sagemaker.max_runtime_s = {options.max_runtime_s} ends a trial before --timeout {case.timeout_s:g} "
@@ -172,13 +180,19 @@ def unsupported_reason(case: Case, options: SagemakerOptions) -> str | None:
     return None
 
 
-def stopping_condition(case: Case, options: SagemakerOptions) -> dict[str, int]:
-    """After how long SageMaker itself stops a job, should the harness not do it."""
-    runtime = options.max_runtime_s or math.ceil(case.timeout_s) + SETUP_ALLOWANCE_S
+def stopping_condition(cases: Sequence[Case], options: SagemakerOptions) -> dict[str, int]:
+    """After how long SageMaker itself stops the job of these trials, should the harness not do it."""
+    runtime = options.max_runtime_s or math.ceil(sum(case.timeout_s for case in cases)) + SETUP_ALLOWANCE_S
     limits = {"MaxRuntimeInSeconds": runtime}
     if options.spot:
         limits["MaxWaitTimeInSeconds"] = options.max_wait_s or runtime + SPOT_QUEUE_ALLOWANCE_S
     return limits
+
+
+def max_trials_s(options: SagemakerOptions) -> float:
+    """How long the time limits of a job's trials may be in all, so that SageMaker stops none of them."""
+    limit_s = options.max_runtime_s or DEFAULT_RUNTIME_QUOTA_S - SETUP_ALLOWANCE_S
+    return min(limit_s, (options.max_wait_s or math.inf) - SETUP_ALLOWANCE_S)
 
 
 def job_name(case: Case, unique: str | None = None) -> str:
@@ -235,17 +249,36 @@ def certificate_object(options: SagemakerOptions, name: str) -> str:
     return f"{job_folder(options, name)}/input/case/{CERTIFICATE_FILE}"
 
 
+def checkpoint_folder(options: SagemakerOptions, name: str) -> str:
+    """The S3 folder of what the hosts leave while the job runs."""
+    return f"{job_folder(options, name)}/checkpoints"
+
+
 def training_job_request(
-    case: Case, options: SagemakerOptions, name: str, *, certified: bool = False
+    cases: Sequence[Case],
+    options: SagemakerOptions,
+    name: str,
+    *,
+    certified: bool = False,
+    modules: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The arguments of CreateTrainingJob. ``certified``: the hosts need a certificate in common."""
-    folder = job_folder(options, name)
+    """The arguments of CreateTrainingJob.
+
+    Args:
+        cases: Those of the job's trials, which have their nodes and their data in common.
+        options: Of the site.
+        name: The job's name.
+        certified: Whether the hosts need a certificate in common.
+        modules: Those of backends, which the agents import once beside the frameworks.
+    """
+    case, folder = cases[0], job_folder(options, name)
     channels = {"case": f"{folder}/input/case/"}
     if options.mode == "script":
         channels["code"] = f"{folder}/input/code/"
     if case.data is not None:
         channels["data"] = f"{data_folder(options, case.data.digest)}/"
-    command = (*NODE_COMMAND, *(CERTIFICATE_ARGUMENTS if certified else ()))
+    certificate = CERTIFICATE_ARGUMENTS if certified else ()
+    command = (*NODE_COMMAND, *certificate, *preload_arguments(cases, modules))
     program, *arguments = command if options.mode == "image" else ("sh", "-c", UNPACK_AND_RUN, "sh", *command)
     request_arguments: dict[str, Any] = {
         "TrainingJobName": name,
@@ -263,7 +296,8 @@ def training_job_request(
             "InstanceCount": case.nodes,
             "VolumeSizeInGB": options.volume_gb,
         },
-        "StoppingCondition": stopping_condition(case, options),
+        "StoppingCondition": stopping_condition(cases, options),
+        "CheckpointConfig": {"S3Uri": checkpoint_folder(options, name), "LocalPath": CHECKPOINTS_FOLDER},
         "EnableManagedSpotTraining": options.spot,
         "EnableInterContainerTrafficEncryption": options.encrypt_traffic,
     }
@@ -292,18 +326,3 @@ def _channel(title: str, uri: str) -> dict[str, Any]:
             }
         },
     }
-
-
-def cost_of(billable_s: int | None, instances: int, price_per_hour: float | None) -> tuple[float | None, str | None]:
-    """The cost of a job, in the unit of the price, or ``None`` with the reason.
-
-    Args:
-        billable_s: The billable seconds of one instance; with spot they are fewer than the job ran.
-        instances: How many instances it had.
-        price_per_hour: Of one instance.
-    """
-    if price_per_hour is None:
-        return None, "no price is set: --set sagemaker.price_per_hour=PRICE"
-    if billable_s is None:
-        return None, "SageMaker did not report the billable seconds"
-    return billable_s * instances * price_per_hour / 3600, None
