@@ -19,3 +19,7 @@ def test_a_host_reports_the_first_failure(tmp_path):
         failure = RankFailure(role="rank", rank=rank, host="h", error=f"ValueError: {rank}", at=at)
         (tmp_path / f"failure-rank-{rank}.json").write_text(failure.model_dump_json())
     assert sagemaker_entry.failure_reason(tmp_path) == "rank 1: ValueError: 1"
+    (tmp_path / "00-0123abcd").mkdir()
+    failure = RankFailure(role="rank", rank=3, host="h", error="of the last trial", at=0.5)
+    (tmp_path / "00-0123abcd" / "failure-rank-3.json").write_text(failure.model_dump_json())
+    assert sagemaker_entry.failure_reason(tmp_path) == "rank 3: of the last trial"

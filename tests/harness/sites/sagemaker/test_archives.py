@@ -36,6 +36,15 @@ def test_files_of_all_hosts_are_unpacked_side_by_side(tmp_path):
     }
 
 
+def test_of_the_output_of_a_job_the_files_of_one_trial_are_taken(tmp_path):
+    output = [("00-a/record-0.json", b"{}"), ("algo-2/00-a/record-1.json", b"[]"), ("00-b/record-0.json", b"other")]
+    unpack(archive_of(*output, ("record-2.json", b"of none")), tmp_path, trial="00-a")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "record-0.json": b"{}",
+        "record-1.json": b"[]",
+    }
+
+
 def test_what_no_node_leaves_is_passed_over(tmp_path):
     (tmp_path / "claim.json").write_text("ours")
     others = [(name, b"theirs") for name in ("claim.json", "ssh_config", ".profile", "a b", "sampling-algo-1.lock")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import boto3
@@ -13,16 +14,18 @@ from bench.core.case import DataSource
 from bench.host.installation import install_command
 from harness.errors import UsageError
 from harness.planning.options import option_combinations
+from harness.sites.sagemaker.client import TrainingJobDescription
+from harness.sites.sagemaker.costs import SharedBill, cost_of
 from harness.sites.sagemaker.site import SagemakerSite
 from harness.sites.sagemaker.training_job import (
     SagemakerOptions,
-    cost_of,
     data_files,
     job_name,
     stopping_condition,
     unsupported_reason,
     with_remote_data,
 )
+from tests.support.builders import make_case
 from tests.support.training_jobs import CHOICES, sagemaker_case, sagemaker_options
 
 
@@ -57,9 +60,10 @@ def request(name: str, **changes) -> dict:
 def test_a_node_is_an_instance_and_runs_the_same_command(name):
     document = request(name)
     assert document["ResourceConfig"]["InstanceCount"] == 2
-    assert document["AlgorithmSpecification"]["ContainerArguments"][-5:] == [
+    assert document["AlgorithmSpecification"]["ContainerArguments"][-8:] == [
         "bench.node.sagemaker_entry",
-        *("--case", "/opt/ml/input/data/case/case.json", "--out", "/opt/ml/output/data"),
+        *("--trials", "/opt/ml/input/data/case/trials.json", "--out", "/opt/ml/output/data"),
+        *("--archives", document["CheckpointConfig"]["LocalPath"], "--preload="),
     ]
 
 
@@ -154,9 +158,31 @@ def test_data_goes_along_and_is_read_where_its_channel_lies(tmp_path):
 
 
 def test_limits_leave_room_for_setting_up_and_for_spot_s_queue():
-    assert stopping_condition(sagemaker_case(timeout_s=100.5), sagemaker_options())["MaxRuntimeInSeconds"] > 101
-    spot = stopping_condition(sagemaker_case(), sagemaker_options(spot=True))
+    assert stopping_condition([sagemaker_case(timeout_s=100.5)], sagemaker_options())["MaxRuntimeInSeconds"] > 101
+    spot = stopping_condition([sagemaker_case()], sagemaker_options(spot=True))
     assert spot["MaxWaitTimeInSeconds"] > spot["MaxRuntimeInSeconds"]
+
+
+@pytest.mark.parametrize(
+    ("options", "trials"),
+    [({}, [5]), ({"max_runtime_s": 500}, [2, 2, 1]), ({"spot": True, "max_wait_s": 1700}, [4, 1])],
+)
+def test_jobs_hold_as_many_trials_as_may_take_their_time_limits(options, trials):
+    site = SagemakerSite(sagemaker_options(**options))
+    batches = site.batches([sagemaker_case(timeout_s=200, seed=seed) for seed in range(5)])
+    assert [len(batch) for batch in batches] == trials
+    for batch in batches:
+        limits = stopping_condition(batch, site.chosen)
+        assert sum(case.timeout_s for case in batch) <= limits["MaxRuntimeInSeconds"]
+        assert limits["MaxRuntimeInSeconds"] <= limits.get("MaxWaitTimeInSeconds", math.inf)
+
+
+def test_trials_with_other_instances_or_other_data_have_jobs_of_their_own():
+    data = DataSource(name="digits", digest="sha256:ab12", path="/somewhere")
+    one = make_case(site="sagemaker", ranks=2, ranks_per_node=2)
+    cases = [sagemaker_case(), one, sagemaker_case(seed=1), sagemaker_case(data=data)]
+    batches = SagemakerSite(sagemaker_options()).batches(cases)
+    assert [[cases.index(case) for case in batch] for batch in batches] == [[0, 2], [1], [3]]
 
 
 # --- what is refused before anything is sent --------------------------------------------------------------------------
@@ -229,6 +255,40 @@ def test_without_its_client_the_site_names_the_extra_to_install():
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
+
+
+def job_that(status: str = "InProgress", **changes) -> TrainingJobDescription:
+    facts = {"status": status, "detail": "", "reason": None, "billable_s": None, "instances": 2, "began_at_s": 1000.0}
+    if status != "InProgress":
+        facts |= {"ended_at_s": 1100.0, "billable_s": 100}
+    return TrainingJobDescription(**{**facts, **changes})
+
+
+def shares(bill: SharedBill, *ends_s: float, **changes) -> list:
+    """The costs of trials that end then and, the last one, with its job."""
+    return [*(bill.share(job_that(), end_s) for end_s in ends_s), bill.share(job_that("Completed", **changes), None)]
+
+
+def test_the_shares_of_a_job_s_trials_add_up_to_its_bill():
+    costs = shares(SharedBill(3600.0, spot=False), 1060.0, 1080.0)
+    assert costs == [(pytest.approx(120), None), (pytest.approx(40), None), (pytest.approx(40), None)]
+    assert shares(SharedBill(3600.0, spot=False)) == [(pytest.approx(200), None)]
+
+
+def test_a_share_that_is_not_known_has_a_reason():
+    spot = shares(SharedBill(3600.0, spot=True), 1060.0, billable_s=30)
+    assert spot == [
+        (None, "what spot instances are billed is known when their job has ended"),
+        (pytest.approx(24), None),
+    ]
+    (taken, rest) = shares(SharedBill(3600.0, spot=False, is_known=False), 1060.0)
+    assert taken == (None, "an interrupted sweep has taken the trials before it, of the same job")
+    assert rest == (pytest.approx(80), None)
+    no_price = (None, "no price is set: --set sagemaker.price_per_hour=PRICE")
+    assert shares(SharedBill(None, spot=True, is_known=False), 1060.0) == [no_price, no_price]
+    unknown = (None, "SageMaker did not report the billable seconds")
+    assert shares(SharedBill(1.0, spot=False), 1060.0, billable_s=None)[1] == unknown
+    assert SharedBill(1.0, spot=False).share(job_that(began_at_s=None), 1060.0) == unknown
 
 
 def test_costs_are_billed_seconds_of_every_instance():
