@@ -51,7 +51,7 @@ def run_round(
     watcher: TrialWatcher,
     access: MachineAccess | None = None,
 ) -> Iterator[Trial]:
-    """Yield the trials of a round, in its order.
+    """Yield the trials of a round, in the order of its batches.
 
     Jobs of an interrupted sweep are reattached. The files of a trial are removed when the next trial is requested,
     since it is stored by then. Each trial holds the lock of the machine.
