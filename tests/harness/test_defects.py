@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.warm import run_python
 
 COMMAND = "import sys; sys.argv[1:] = ['list', '--plugin', 'p.py']; from harness.__main__ import main; sys.exit(main())"
 PLUGIN = """
@@ -45,11 +46,16 @@ WAYS = {
 }
 
 
-def run(program: str, folder: Path, *before: str, **env: str) -> subprocess.CompletedProcess:
+def run(program: str, folder: Path) -> subprocess.CompletedProcess:
+    return run_python(["-c", program], folder, {"TMPDIR": str(folder)})
+
+
+def run_anew(program: str, folder: Path, *before: str) -> subprocess.CompletedProcess:
+    """In a process that is started and not forked."""
     return subprocess.run(
         [*before, sys.executable, "-c", program],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **env},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
@@ -104,7 +110,8 @@ def test_without_a_folder_the_traceback_follows_the_line(tmp_path):
 def test_a_full_disk_keeps_no_half_a_file(tmp_path):
     full = "import harness.defects as d; d.FOLDERS = d.FOLDERS[:1]; import resource, signal\n"
     full += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-    done = list_broken(tmp_path, "{}['x']", full)
+    (tmp_path / "p.py").write_text(PLUGIN.replace("{}", "{}['x']"))
+    done = run_anew(full + COMMAND, tmp_path)  # its output goes to pipes, which that limit is not for
     assert done.returncode == 70
     assert done.stderr.rstrip().endswith("KeyError: 'x'")
     assert tracebacks(tmp_path) == []
@@ -145,9 +152,8 @@ def test_what_fails_again_and_again_fills_no_folder(tmp_path):
 
 @pytest.mark.parametrize("limit_kib", [30_000, 45_000])
 def test_without_memory_too(tmp_path, limit_kib):
-    command = f'ulimit -v {limit_kib} && exec "$@"'
     program = "import sys; sys.argv[1:] = ['list']; from harness.__main__ import main; raise SystemExit(main())"
-    done = run(program, tmp_path, "sh", "-c", command, "sh")
+    done = run_anew(program, tmp_path, "sh", "-c", f'ulimit -v {limit_kib} && exec "$@"', "sh")
     # pydantic's parser aborts the process where it gets no memory.
     assert done.returncode in (2, 70, -signal.SIGABRT), done.stderr
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.paths import ROOT
+from tests.support.warm import run_python
 
 NOISY = """
 import os
@@ -23,15 +22,7 @@ PROBE = ProbePlugin("prints", lambda case: print("opened"))
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return run_python(["-m", "harness", *arguments], folder)
 
 
 def test_a_plugin_that_prints_spoils_no_document(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.stores import write_sweep
+from tests.support.warm import run_python
 
 HEADER = "night,benchmark,run,sample,seconds\n"
 
@@ -48,20 +49,19 @@ CODES = [
 def test_a_reader_that_ends_early_does_not_change_it(folder, arguments, code):
     reader, writer = os.pipe()
     os.close(reader)
-    process = start(folder, *arguments, stdout=writer, stderr=subprocess.PIPE, text=True)
+    done = run_python(["-m", "harness", *arguments], folder, stdout=writer)
     os.close(writer)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors
-    assert "Broken pipe" not in errors
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
 
 
 def test_neither_does_one_that_takes_both_streams(folder):
     reader, writer = os.pipe()
     os.close(reader)
-    process = start(folder, "sweep", "--backends", "ddq", stdout=writer, stderr=writer)
+    done = run_python(["-m", "harness", "sweep", "--backends", "ddq"], folder, stdout=writer, stderr=writer)
     os.close(writer)
-    assert process.wait(timeout=60) == 2
+    assert done.returncode == 2
 
 
 def test_nor_do_closed_streams(folder):
@@ -76,10 +76,9 @@ STATUS = "from harness.streams import StandardStreams as S; s = S(); print('text
 
 
 @pytest.mark.parametrize(("status", "code"), [(0, 2), (1, 1), (130, 130)])
-def test_output_that_is_lost_is_one_line(status, code):
+def test_output_that_is_lost_is_one_line(tmp_path, status, code):
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-c", STATUS.format(status)]
-        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = run_python(["-c", STATUS.format(status)], tmp_path, stdout=full.fileno())
     assert done.returncode == code
     assert done.stderr == "error: standard output cannot be written (No space left on device); write elsewhere\n"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pty
-import subprocess
-import sys
 
 import pytest
 
 from harness.cli.app import main
 from harness.cli.output import configure_logging
-from tests.support.paths import ROOT
+from tests.support.warm import run_python
 
 NAME = "x\x1b[2J\x1b]0;t\x07\x9b\u202ey\u2028z[red]q[/]\nerror: forged"
 ARGUMENTS = {
@@ -79,12 +77,12 @@ def test_a_traceback_in_the_log_keeps_its_lines_and_nothing_else(capfd):
 
 def test_an_export_to_a_terminal_shows_what_a_file_keeps(tmp_path):
     program = "from harness.publish.export import print_export\nprint_export('a,\\x1b[2J\\u202e\\r\\n')"
-    command = [sys.executable, "-c", program]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    piped = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout.decode()
-    assert piped == "a,\x1b[2J\u202e\r\n"
+    into_file = tmp_path / "trials.csv"
+    with into_file.open("w") as file:
+        assert run_python(["-c", program], tmp_path, stdout=file.fileno()).returncode == 0
+    assert into_file.read_bytes().decode() == "a,\x1b[2J\u202e\r\n"
     terminal, device = pty.openpty()
-    subprocess.run(command, env=env, stdout=device, check=True)
+    assert run_python(["-c", program], tmp_path, stdout=device).returncode == 0
     os.close(device)
     assert os.read(terminal, 100).decode().rstrip() == "a,\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
 
@@ -94,9 +92,7 @@ def test_what_a_library_warns_of_is_a_line(tmp_path):
     plugin.write_text(
         f"import logging, warnings\nwarnings.warn({NAME!r})\nlogging.getLogger('other').warning({NAME!r})\n"
     )
-    command = [sys.executable, "-m", "harness", "list", "--plugin", str(plugin)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = run_python(["-m", "harness", "list", "--plugin", str(plugin)], tmp_path)
     warned, logged, refused = done.stderr.splitlines()
     assert done.returncode == 2
     assert "UserWarning: x" in warned
