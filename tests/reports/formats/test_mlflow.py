@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from harness.planning.plan import Skip
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.exports import HOSTILE, curve, store_sweep
 
-pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow's own dependencies
+pytestmark = [
+    # Not imported here: it takes seconds, and each process of the tests would, whichever runs these.
+    pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="the extra `mlflow` is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # of MLflow's own dependencies
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import struct
@@ -15,8 +16,11 @@ from harness.store.opening import open_store
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.exports import HOSTILE, curve, store_sweep
 
-pytest.importorskip("wandb", reason="the extra `wandb` is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # of wandb's own dependencies
+pytestmark = [
+    # Not imported here: it takes seconds, and each process of the tests would, whichever runs these.
+    pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the extra `wandb` is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # of wandb's own dependencies
+]
 
 API_KEY, SECRET = "0123456789abcdef" * 2 + "01234567", "hunter2-in-the-environment"
 
