@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NoReturn
 
+from bench.host.processes import die_with_parent
 from tests.support.paths import ROOT
 
 MODULES = (
@@ -127,6 +128,7 @@ def serve(channel: socket.socket) -> None:
 
 def _become(words: list[str], folder: str, env: dict[str, str], streams: list[int]) -> NoReturn:
     """Run a program in place of this process."""
+    die_with_parent()
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
