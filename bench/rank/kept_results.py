@@ -33,7 +33,8 @@ from bench.plugins.workload import Workload
 MAX_FILE_BYTES = 2**22
 MAX_FILES = 500
 NOT_OF_THE_WORK = {
-    *("own_cost", "roofline", "decompose", "telemetry", "window_s", "steps", "warmup", "precision", "timeout_s")
+    *("own_cost", "roofline", "decompose", "telemetry", "window_s", "adapt_window", "chosen_window_s"),
+    *("steps", "warmup", "precision", "timeout_s"),
 }
 """Fields of a case that say what else is measured, and for how long."""
 

@@ -131,7 +131,7 @@ def test_a_file_stands_for_a_case_and_what_its_results_depend_on(monkeypatch, tm
         keeps_results = False
 
     case = make_case()
-    assert file_of(case) == file_of(case.model_copy(update={"own_cost": True, "window_s": 3.0}))
+    assert file_of(case) == file_of(case.model_copy(update={"own_cost": True, "window_s": 3.0, "chosen_window_s": 0.7}))
     others = [
         file_of(case.model_copy(update={"seed": 1})),
         file_of(case.model_copy(update={"tolerance": 0.1})),
