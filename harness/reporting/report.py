@@ -17,6 +17,7 @@ from harness.store.store import SweepInfo
 from reports.analysis import case_titles, formatting
 from reports.analysis.case_summary import CaseSummary
 from reports.analysis.cells import Cell, cells_of
+from reports.analysis.decided_cells import with_settled_flags
 from reports.analysis.findings import Findings
 from reports.analysis.placement import distinct_hosts, version_differences
 from reports.analysis.rank_resources import join_variables
@@ -46,6 +47,8 @@ def sweep_cells(
         and (sentence := backends[case.backend].machinery.get(workloads[case.workload].kind))
     }
     cells = cells_of(cases, skipped, summaries, machinery, info.suite.precision)
+    if info.suite.until is not None and info.finished_at is not None:
+        cells = with_settled_flags(cells)
     by_commit = info.environment.repository is not None
     return tuple(cell.with_case(compared_by_commit=True) for cell in cells) if by_commit else cells
 

@@ -13,6 +13,8 @@ from bench.core.frozen_model import FrozenModel
 from reports.analysis import formatting
 from reports.analysis.bottleneck import MIN_SHARE, TERM_TITLES, Bottleneck, efficiency_losses
 from reports.analysis.cells import Cell
+from reports.analysis.decided_cells import tied_by_decisions, trust_by_decisions
+from reports.analysis.decisions import Decisions
 from reports.analysis.findings import CellGroup, Findings, group_cells
 from reports.analysis.flags import NO_SCALING_CLAIM, claim_problem
 from reports.analysis.group_titles import options_text, short_titles
@@ -25,12 +27,14 @@ from reports.analysis.scaling_reach import (
     unknown_reach,
 )
 from reports.analysis.stats import Estimate, ratio
-from reports.analysis.trust import Trust, trust_in
+from reports.analysis.trust import Trust
 
 __all__ = ["EFFICIENCY_BAR", "Cause", "EfficiencyRow", "EfficiencyValue", "WorkloadAnswer", "workload_answers"]
 COLLECTIVE = "a collective alone has no speed-up"
 HOST_LAUNCHES = "waiting for launches by the host"
 ONE_RANK_COUNT = "one rank count was measured"
+NOT_ASKED = "others peak at another rank count, and only equal ones were compared"
+"""Of a sweep that stopped when its questions were decided."""
 
 
 class Cause(FrozenModel):
@@ -132,7 +136,7 @@ def _answer(
     bottlenecks: Mapping[str, Bottleneck],
     predictions: Mapping[str, CurvePrediction],
 ) -> WorkloadAnswer:
-    fastest, fastest_reason = _fastest(group)
+    fastest, fastest_reason = _fastest(group, findings.decisions)
     key = _scaled_curve(group, findings)
     curve_cells = findings.curve_cells[key] if key is not None else ()
     own = {cell.case.key: cell for cell in group.cells}
@@ -164,7 +168,9 @@ def _answer(
         peak=peak,
         cause=cause,
         cause_reason=cause_reason,
-        trust=trust_in(tuple({cell.case.key: cell for cell in (*fastest, *shown)}.values())),
+        trust=trust_by_decisions(
+            tuple({cell.case.key: cell for cell in (*fastest, *shown)}.values()), findings.decisions
+        ),
         efficiency=efficiency_rows(group.cells),
     )
 
@@ -178,7 +184,7 @@ def _data(case: Case) -> str:
     return "generated, and compute is emulated" if "emulated_compute" in case.flags else "generated"
 
 
-def _fastest(group: CellGroup) -> tuple[list[Cell], str | None]:
+def _fastest(group: CellGroup, decisions: Decisions | None) -> tuple[list[Cell], str | None]:
     """The best cell of the fastest backend, and those of others that are statistically tied with it."""
     cells = candidates(group.cells)
     if not cells:
@@ -192,11 +198,14 @@ def _fastest(group: CellGroup) -> tuple[list[Cell], str | None]:
         if cell.case.curve not in by_curve or _rate(cell) > _rate(by_curve[cell.case.curve]):
             by_curve[cell.case.curve] = cell
     best, *others = sorted(by_curve.values(), key=_rate, reverse=True)
+    if others and (decided := tied_by_decisions(best, others, decisions)) is not None:
+        return [best, *decided], None
     gains = [(cell, ratio(best.rates, cell.rates)) for cell in others]
     tied = [cell for cell, gain in gains if gain.low is not None and gain.low <= 1]
     uncertain = not tied and any(gain.low is None for _, gain in gains)
     whose = "one trial has" if len(best.rates) == 1 else "others have one trial,"
-    return [best, *tied], f"{whose} no interval to compare" if uncertain else None
+    reason = f"{whose} no interval to compare" if decisions is None else NOT_ASKED
+    return [best, *tied], reason if uncertain else None
 
 
 def candidates(cells: Sequence[Cell]) -> list[Cell]:

@@ -18,6 +18,7 @@ from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from reports.analysis.case_groups import case_groups
 from reports.analysis.flags import claim_problem
+from reports.analysis.looks import Looks
 from reports.analysis.placement import curve_family
 from reports.analysis.scaling_reach import EFFICIENCY_BAR
 from reports.analysis.sequential import (
@@ -26,7 +27,6 @@ from reports.analysis.sequential import (
     NoiseSource,
     TrialNoise,
     difference,
-    look_level,
     trial_noise,
 )
 
@@ -35,6 +35,8 @@ ERROR = 0.05
 """The probability of a wrong answer to one question, at most."""
 MIN_CHANCE = 0.5
 """A question that the trials which are left are less likely to decide is given up."""
+WIDEST = math.log(1e6)
+"""An interval whose ends differ by a larger factor says nothing."""
 NO_NUMBER = "no cell has a number"
 ONE_NUMBER = "the others have no number"
 Kind = Literal["fastest", "peak", "efficiency"]
@@ -81,7 +83,7 @@ class Rival(FrozenModel):
     """Its throughput ÷ the answer's; ``None``: unknown."""
     low: float | None = None
     high: float | None = None
-    """The interval holds at all looks, with the error of the question."""
+    """Each end holds at all looks, with the error of the question."""
 
 
 class Decision(FrozenModel):
@@ -141,8 +143,9 @@ class _Evidence(NamedTuple):
     """The newest."""
 
     def compare(self, first: str, second: str, comparisons: int) -> Difference | None:
-        level = look_level(self.rule.error, comparisons, self.rule.max_rounds)
-        return difference(first, second, self.logs, self.noise, level)
+        """Two cells, of a question with so many comparisons. Its answer is wrong where one of them errs on one side."""
+        looks = Looks(self.rule.error / max(1, comparisons), self.rule.max_rounds)
+        return difference(first, second, self.logs, self.noise, looks)
 
     def rounds_possible(self, first: str, second: str) -> int:
         """The rounds that two cells may share in the end."""
@@ -325,4 +328,6 @@ def _rival(key: str, found: Difference | None, margin: float) -> Rival:
         word = "slower"
     elif found.high <= margin:
         word = "equivalent" if found.low >= -margin else "not_faster"
+    if found.high - found.low > WIDEST:
+        return Rival(key=key, word=word, ratio=math.exp(found.value))
     return Rival(key=key, word=word, ratio=math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high))

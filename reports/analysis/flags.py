@@ -56,6 +56,10 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "raise --budget, or reduce other load on the machine",
     ),
     "few_trials": ("fewer than 3 trials: the interval is wide or missing", "raise --repeats"),
+    "settled": (
+        "fewer than 3 trials: `--until decided` needed no more; the cell's own interval is wide or missing",
+        "sweep without --until decided",
+    ),
     "loose_tolerance": (
         "same work is judged with a looser tolerance than float32's",
         "read the tolerance in the same-work table",

@@ -5,9 +5,8 @@ cells are compared over the rounds in which both have a number, so that the offs
 says little of its own noise: the noise of all cells is pooled, and that of each cell is drawn towards the pooled one
 (:class:`TrialNoise`; Smyth 2004, doi:10.2202/1544-6115.1027).
 
-The number of looks is known, since the repeats have a cap: the error of a comparison is divided equally among them
-(a union bound, whatever the looks have in common; beside Pocock's boundary and an anytime-valid one in
-``tests/perf/test_until_decided.py``).
+The number of looks is known, since the repeats have a cap: there is one at each round that two cells share
+(:mod:`reports.analysis.looks`; beside other rules in ``tests/perf/test_until_decided.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
+
+from reports.analysis.looks import Looks
 
 Logs = Mapping[int, float]
 """Log throughputs of a cell by round."""
@@ -74,8 +75,9 @@ class Difference(NamedTuple):
     """Rounds in which both have a number."""
     variance: float
     """Of the difference within one round."""
-    quantile: float
-    """Of the interval, in standard errors."""
+    degrees: float
+    """Of freedom, of the variance."""
+    looks: Looks
 
     def shifted(self, by: float) -> Difference:
         """The same of another reference."""
@@ -92,14 +94,18 @@ class Difference(NamedTuple):
         """
         if rounds <= self.rounds:
             return float(self.high <= margin or self.low >= -margin)
-        room = margin - self.quantile * math.sqrt(self.variance / rounds)
+        room = margin - self._quantile(rounds) * math.sqrt(self.variance / rounds)
         spread = math.sqrt(self.variance * (1 / self.rounds - 1 / rounds)) or math.ulp(1.0)
         return min(1.0, _normal((room - self.value) / spread) + _normal((room + self.value) / spread))
 
     def rounds_needed(self, margin: float) -> int:
         """After how many rounds in all its interval is likely to lie below ``margin`` or above ``-margin``."""
         room = margin + abs(self.value)
-        return math.ceil(self.variance * (self.quantile / room) ** 2)
+        return math.ceil(self.variance * (self._quantile(self.looks.most) / room) ** 2)
+
+    def _quantile(self, rounds: int) -> float:
+        """Of the interval after so many rounds, in standard errors."""
+        return _student_quantile(round(self.degrees, 2), self.looks.level(rounds))
 
 
 def trial_noise(cells: Mapping[str, Logs], ranks: Mapping[str, int], past: Mapping[str, float]) -> TrialNoise:
@@ -157,7 +163,7 @@ def _fit(cells: Mapping[str, Logs], source: NoiseSource) -> PooledNoise | None:
 
 
 def difference(
-    first: str, second: str, cells: Mapping[str, Logs], noise: TrialNoise, level: float
+    first: str, second: str, cells: Mapping[str, Logs], noise: TrialNoise, looks: Looks
 ) -> Difference | None:
     """Log throughput of the first cell less that of the second; ``None`` where they share no round.
 
@@ -166,7 +172,7 @@ def difference(
         second: That of another.
         cells: By cell, its log throughputs.
         noise: Of the trials.
-        level: The probability that the interval misses the truth on one given side at this look.
+        looks: One for each round that two cells can share.
     """
     shared = cells[first].keys() & cells[second].keys()
     if not shared:
@@ -175,23 +181,10 @@ def difference(
     (variance_1, degrees_1), (variance_2, degrees_2) = noise.of(first), noise.of(second)
     variance = variance_1 + variance_2
     if variance == 0:
-        return Difference(value, value, value, len(shared), 0.0, 0.0)
+        return Difference(value, value, value, len(shared), 0.0, math.inf, looks)
     degrees = variance**2 / (variance_1**2 / degrees_1 + variance_2**2 / degrees_2)
-    quantile = _student_quantile(round(degrees, 2), level)
-    half = quantile * math.sqrt(variance / len(shared))
-    return Difference(value, value - half, value + half, len(shared), variance, quantile)
-
-
-def look_level(error: float, comparisons: int, looks: int) -> float:
-    """The error of one comparison on one side at one look (pure).
-
-    Args:
-        error: Of all comparisons of a question, at all looks. One comparison alone has no more than half of it, as a
-            two-sided interval has.
-        comparisons: How many there are.
-        looks: How often they are looked at, at most.
-    """
-    return min(error / 2, error / max(1, comparisons)) / looks
+    half = _student_quantile(round(degrees, 2), looks.level(len(shared))) * math.sqrt(variance / len(shared))
+    return Difference(value, value - half, value + half, len(shared), variance, degrees, looks)
 
 
 @lru_cache(maxsize=4096)

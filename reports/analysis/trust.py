@@ -8,6 +8,7 @@ that is not listed here weighs nothing; it is shown with the cell.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 from bench.core.frozen_model import FrozenModel
@@ -62,24 +63,33 @@ class Trust(FrozenModel):
     """What would make it higher; empty where nothing has to."""
 
 
-def trust_in(cells: Sequence[Cell]) -> Trust:
+def trust_in(cells: Sequence[Cell], decided: Trust | None = None) -> Trust:
     """The trust in an answer that is drawn from these cells, all of them with a number.
 
     Args:
         cells: The fastest cells and those of the curve that the answer speaks of.
+        decided: What a sequential rule says of the answer, in place of the numbers of trials and the intervals of each
+            cell alone; ``None``: the number of trials was fixed.
     """
     if not cells:
         return Trust(word="none", reason="no cell has a number")
-    return next(_problems(cells), None) or Trust(word="high", reason=_grounds(cells))
+    if decided is None:
+        return next(_problems(cells), None) or Trust(word="high", reason=_grounds(cells))
+    return next(chain(_foul(cells), _flagged("limited", LIMITED_TRUST, cells)), decided)
 
 
-def _problems(cells: Sequence[Cell]) -> Iterator[Trust]:
-    """What speaks against the numbers, the weightiest first."""
+def _foul(cells: Sequence[Cell]) -> Iterator[Trust]:
+    """What makes the numbers those of something else."""
     shared = [cell for cell in cells if claim_problem(cell.flags) is not None]
     if shared:
         flag = claim_problem(shared[0].flags) or ""
         yield Trust(word="low", reason=f"ranks {NO_SCALING_CLAIM[flag]}{_where(shared, cells)}", remedy=remedy(flag))
     yield from _flagged("low", LOW_TRUST, cells)
+
+
+def _problems(cells: Sequence[Cell]) -> Iterator[Trust]:
+    """What speaks against the numbers, the weightiest first."""
+    yield from _foul(cells)
     single = [cell for cell in cells if cell.trials < MIN_INTERVAL_TRIALS]
     if single:
         reason = f"one trial{_where(single, cells)}: no interval"

@@ -23,13 +23,25 @@ def environment(commit: str, **changes) -> Environment:
 
 def write_nights(place, count: int, first: int = 1, **asked) -> None:
     """``count`` nights of the suite ``nightly``. ``slower``: by rank count, how much longer a step takes;
-    ``variables``: what the ranks recorded of their environment."""
+    ``variables``: what the ranks recorded of their environment; ``decided_by``: by rank count, the number of trials by
+    which its questions were decided."""
     write_once(place, lambda: _write(place, count, first, **asked), "nights", count, first, sorted(asked.items()))
 
 
 def _write(
-    place, count: int, first: int, slower=None, commit=None, cases=CASES, skips=(), variables=None, hour=0, **changes
+    place,
+    count: int,
+    first: int,
+    slower=None,
+    commit=None,
+    cases=CASES,
+    skips=(),
+    variables=None,
+    hour=0,
+    decided_by=None,
+    **changes,
 ) -> None:
+    suite = Suite(name="nightly", until="decided" if decided_by else None)
     store = open_store(str(place), create=True)
     for number in range(first, first + count):
         name = f"202601{number:02d}-{hour:02d}0000-abcd"
@@ -39,7 +51,7 @@ def _write(
                 id=name,
                 started_at=f"2026-01-{number:02d}T{hour:02d}:00:00+00:00",
                 command="python -m harness sweep nightly",
-                suite=Suite(name="nightly"),
+                suite=suite,
                 environment=where,
                 plan=Plan(
                     cases=cases,
@@ -50,7 +62,9 @@ def _write(
             )
         )
         for case in cases:
-            for trial in trials_of(case, number, (slower or {}).get(case.ranks, 1.0)):
+            for trial in trials_of(case, number, (slower or {}).get(case.ranks, 1.0))[
+                : (decided_by or {}).get(case.ranks)
+            ]:
                 ranks = tuple(rank.model_copy(update={"variables": variables}) for rank in trial.ranks)
                 store.add_trial(name, trial.model_copy(update={"ranks": ranks}))
         store.finish_sweep(name, f"2026-01-{number:02d}T{hour + 1:02d}:00:00+00:00")

@@ -210,12 +210,13 @@ def fixed(
         for case in cases:
             rates[case.key].append(math.exp(truth[case.key] + noise(case.key, number, trials / most)))
             trials += 1
-    decisions = [_fixed_answer(question, rates, math.log1p(rule.margin)) for question in questions]
+    decisions = [fixed_answer(question, rates, math.log1p(rule.margin)) for question in questions]
     none = decide([], rule, ())
     return SimulatedSweep(none.model_copy(update={"decisions": tuple(decisions)}), trials)
 
 
-def _fixed_answer(question: Question, rates: Mapping[str, Sequence[float]], margin: float) -> Decision:
+def fixed_answer(question: Question, rates: Mapping[str, Sequence[float]], margin: float) -> Decision:
+    """What the trials of fixed rounds say of a question by the intervals of each pair alone."""
     keys = list(question.keys)
     if question.kind == "efficiency":
         base, case = question.cases

@@ -58,6 +58,20 @@ def test_a_slow_night_is_suspect_until_pairs_say_so(capsys, store):
     assert "suspect" in output
 
 
+def test_nights_that_were_decided_by_one_or_two_trials_a_cell_are_judged_like_others(capsys, store):
+    write_nights(store, 12, decided_by={1: 1, 2: 2, 4: 1})
+    write_nights(store, 1, first=13, slower={4: 1.3}, decided_by={1: 1, 2: 1, 4: 2})
+    status, document = check(capsys, store)
+    assert status == 3
+    assert {name for name, found in statuses(document).items() if found == "suspect"} == {
+        f"{FOUR.key} · throughput",
+        *(name for name in statuses(document) if name.startswith(FOUR.key)),
+        f"{FOUR.curve} · serial",
+    }
+    assert document["benchmarks"][TWO.key]["status"] == "pass"
+    assert document["benchmarks"][TWO.key]["nights"] == 12
+
+
 def test_a_slowdown_at_four_ranks_is_one_loss_of_scaling(capsys, store):
     write_nights(store, 12)
     write_nights(store, 1, first=13, slower={4: 1.3})

@@ -134,12 +134,15 @@ def test_what_is_settled_gets_no_more_trials_and_what_is_open_does(store, tmp_pa
 
 @pytest.mark.parametrize("trials", [1, 13, 17])
 def test_a_sweep_that_was_interrupted_goes_on_with_the_same_trials(store, tmp_path, trials):
-    whole = run(new_sweep(store, "whole"), store, tmp_path, ModelSite(noise=0.05))
+    without_break = new_sweep(store, "whole")
+    whole = run(without_break, store, tmp_path, ModelSite(noise=0.05))
     info, site = new_sweep(store, "cut"), ModelSite(noise=0.05)
     with pytest.raises(KeyboardInterrupt):
         run(info, store, tmp_path, site, Watching(trials))
     assert len(store.done(info.id)) == trials
     assert run(info, store, tmp_path, site) == whole
+    # Throughputs are of the same trials, so that everything that follows from them is equal.
+    assert decisions_of(info, store.trials(info.id)) == decisions_of(without_break, store.trials(without_break.id))
 
 
 def test_windows_that_adapt_do_so_from_the_third_trial_on_and_are_the_same_after_a_break(store, tmp_path):
