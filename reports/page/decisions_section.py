@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from reports.analysis import formatting
@@ -22,14 +23,20 @@ def sections(decisions: Decisions | None, cells: Sequence[Cell]) -> tuple[Sectio
     """One section; none of a sweep with a fixed number of rounds."""
     if decisions is None:
         return ()
-    return (Section(TITLE, f"{cost_text(decisions)} {_terms(decisions)}", tables=(decisions_table(decisions, cells),)),)
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for workload, *others in decisions_table(decisions, cells).rows:
+        rows.setdefault(str(workload), []).append(tuple(map(str, others)))
+    tables = tuple(Table(workload, HEADER[1:], tuple(own)) for workload, own in rows.items())
+    return (Section(TITLE, f"{cost_text(decisions)} {_terms(decisions)}", tables=tables),)
 
 
 def cost_text(decisions: Decisions) -> str:
-    """``18 of 25 questions were decided by 34 of at most 72 trials.``"""
-    decided = sum(decision.state == "decided" for decision in decisions.decisions)
+    """``18 of 25 questions were decided by 34 of at most 72 trials; 7 were given up.``"""
+    states = Counter(decision.state for decision in decisions.decisions)
     asked = formatting.counted(len(decisions.decisions), "question")
-    return f"{decided} of {asked} were decided by {decisions.trials} of at most {decisions.max_trials} trials."
+    text = f"{states['decided']} of {asked} were decided by {decisions.trials} of at most {decisions.max_trials} trials"
+    given_up = states["given_up"]
+    return f"{text}; {given_up} {'was' if given_up == 1 else 'were'} given up." if given_up else f"{text}."
 
 
 def _terms(decisions: Decisions) -> str:
@@ -41,7 +48,8 @@ def _terms(decisions: Decisions) -> str:
     )
     return (
         f"Each answer is wrong with a probability of {formatting.share(rule.error)} at most; what differs by less than "
-        f"{formatting.share(rule.margin)} is equivalent. {noise}. The intervals here allow for a look after each "
+        f"{formatting.share(rule.margin)} is equivalent. A question is given up where {rule.max_rounds} trials of each "
+        f"cell are unlikely to decide it. {noise}. The intervals here allow for a look after each "
         "round; those elsewhere on this page are of the trials of each cell alone, as if their number had been fixed."
     )
 
@@ -96,8 +104,9 @@ def _answer(decision: Decision, cells: Mapping[str, Cell]) -> str:
         text = f"equivalent: {text}" if equal else text
     if decision.state == "decided":
         return text
+    state = "given up" if decision.state == "given_up" else "open"
     needed = f": about {decision.rounds_needed:,} trials each would decide it" if decision.rounds_needed else ""
-    return f"open{needed}; most likely {text}"
+    return f"{state}{needed}; most likely {text}"
 
 
 def _efficiency(decision: Decision) -> str:

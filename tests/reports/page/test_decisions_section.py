@@ -43,13 +43,28 @@ def test_each_question_is_a_row_with_its_answer_and_what_the_others_reach_of_it(
 
 def test_what_it_cost_is_said_where_answers_are_and_the_terms_above_the_table():
     found = decisions()
-    assert cost_text(found).endswith("questions were decided by 72 of at most 96 trials.")
+    assert "questions were decided by 72 of at most 96 trials" in cost_text(found)
     findings = replace(analyse_cells(CELLS), decisions=found)
     assert cost_text(found) in answer_sentences(findings)
     (section,) = sections(found, CELLS)
     assert "wrong with a probability of 5 % at most" in section.subtitle
     assert "as if their number had been fixed" in section.subtitle
+    assert [table.caption for table in section.tables][:2] == ["mnist", "synthetic"]
+    assert sum(len(table.rows) for table in section.tables) == len(decisions_table(found, CELLS).rows)
     assert len(finding_tables(findings)) > len(finding_tables(analyse_cells(CELLS)))
+
+
+def test_a_question_that_was_given_up_is_told_apart_from_one_that_is_open():
+    observed = [
+        Observed(cell.case, cell.case.key, {0: rate, 1: rate * (1.3 if number % 2 else 0.8)}, 1, 2)
+        for number, cell in enumerate(CELLS)
+        if (rate := cell.rates[0] if cell.rates else None)
+    ]
+    for max_rounds, state in ((2, "given up"), (500, "open")):
+        found = decide(observed, StoppingRule(max_rounds=max_rounds))
+        answers = [row[2] for row in decisions_table(found, CELLS).rows]
+        assert any(answer.startswith(f"{state}: about ") for answer in answers)
+        assert (" given up." in cost_text(found)) == (state == "given up")
 
 
 def test_a_sweep_with_a_fixed_number_of_rounds_has_no_such_section():
