@@ -33,7 +33,7 @@ from reports.analysis.sequential import (
 DEFAULT_MARGIN = 0.03
 ERROR = 0.05
 """The probability of a wrong answer to one question, at most."""
-MIN_CHANCE = 0.5
+MIN_CHANCE = 0.6
 """A question that the trials which are left are less likely to decide is given up."""
 WIDEST = math.log(1e6)
 """An interval whose ends differ by a larger factor says nothing."""

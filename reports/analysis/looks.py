@@ -12,7 +12,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-SHAPE = 0.25
+SHAPE = 1 / 3
 """Δ. The first looks, at which the noise is known least, are the strictest; the last is not much stricter than a single
 look would be."""
 MANY_LOOKS = 30

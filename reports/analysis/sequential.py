@@ -24,7 +24,7 @@ MIN_DEGREES = 3
 """Noise that fewer degrees of freedom say is not known."""
 MIN_CLASS_DEGREES = 6
 """As many are needed to know that of one rank count alone."""
-CELL_DEGREES = 6.0
+CELL_DEGREES = 4.0
 """How many degrees of freedom of a cell's own noise the pooled one is worth: cells differ in their noise."""
 ASSUMED_NOISE, ASSUMED_DEGREES = 0.10, 3.0
 """Where nothing is known of the noise yet: ten percent, by as little evidence as three degrees of freedom."""

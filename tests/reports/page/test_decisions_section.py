@@ -56,7 +56,7 @@ def test_what_it_cost_is_said_where_answers_are_and_the_terms_above_the_table():
 
 def test_a_question_that_was_given_up_is_told_apart_from_one_that_is_open():
     observed = [
-        Observed(cell.case, cell.case.key, {0: rate, 1: rate * (1.3 if number % 2 else 0.8)}, 1, 2)
+        Observed(cell.case, cell.case.key, {0: rate, 1: rate * (1.3 if number % 4 < 2 else 0.8)}, 1, 2)
         for number, cell in enumerate(CELLS)
         if (rate := cell.rates[0] if cell.rates else None)
     ]
