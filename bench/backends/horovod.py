@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bench.backends.horovod_crowds import look_interval_s, sleeping_waits, split_host
+from bench.backends.horovod_crowds import look_interval_s, sleeping_waits, split_host, with_longer_cycles
 from bench.backends.horovod_hosts import (
     RENDEZVOUS_PORT_VARIABLE,
     address_of_host,
@@ -212,7 +212,7 @@ class HorovodBackend(Backend):
 
     @contextmanager
     def session(self, case: Case, me: RankInfo) -> Iterator[Session]:
-        options = HorovodOptions(**case.backend_options)
+        options = with_longer_cycles(HorovodOptions(**case.backend_options), case, me, os.environ)
         horovod_rank_info = split_host(case, place_among_hosts(case, me))
         from_horovodrun = RENDEZVOUS_PORT_VARIABLE in os.environ
         set_environment(

@@ -92,6 +92,8 @@ class _Connection:
     unsent: memoryview | None = None
     awaited: tuple[str, str] | None = None
     """The scope and the key that its client waits for."""
+    watched: int = 0
+    """The events that the selector waits for; 0: none, as most requests are answered when they are accepted."""
 
 
 class RendezvousServer:
@@ -110,6 +112,8 @@ class RendezvousServer:
     def __init__(self, host: str, port: int) -> None:
         self._listener = listen_at(host, port)
         self._listener.listen(BACKLOG)
+        # A connection is accepted once its request has come, or after a second.
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         self._listener.setblocking(False)
         self._wake, self._woken = socket.socketpair()
         self._values: dict[tuple[str, str], bytes] = {}
@@ -157,9 +161,14 @@ class RendezvousServer:
                 accepted.setblocking(False)
                 connection = _Connection(accepted, time.monotonic())
                 self._connections.add(connection)
-                self._selector.register(accepted, selectors.EVENT_READ, connection)
-                # Usually the request is there by now.
                 self._go_on(connection)
+                if connection in self._connections and not connection.watched:
+                    self._watch(connection, selectors.EVENT_READ)
+
+    def _watch(self, connection: _Connection, events: int) -> None:
+        change = self._selector.modify if connection.watched else self._selector.register
+        change(connection.socket, events, connection)
+        connection.watched = events
 
     def _go_on(self, connection: _Connection) -> None:
         """Take what a connection has sent, or send what it has not taken yet."""
@@ -217,7 +226,7 @@ class RendezvousServer:
         with suppress(BlockingIOError):
             connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
         if connection.unsent:
-            self._selector.modify(connection.socket, selectors.EVENT_WRITE, connection)
+            self._watch(connection, selectors.EVENT_WRITE)
         else:
             self._end(connection)
 
@@ -234,7 +243,8 @@ class RendezvousServer:
         if connection.awaited is not None:
             self._waiting[connection.awaited].remove(connection)
         self._connections.discard(connection)
-        self._selector.unregister(connection.socket)
+        if connection.watched:
+            self._selector.unregister(connection.socket)
         with suppress(OSError):
             # A process that was forked meanwhile may hold it open.
             connection.socket.shutdown(socket.SHUT_RDWR)

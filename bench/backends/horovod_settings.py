@@ -17,6 +17,7 @@ from bench.plugins.backend import Options
 DEFAULT_CYCLE_TIME_MS = 1.0
 DEFAULT_FUSION_MB = 128.0
 DEFAULT_CACHE_CAPACITY = 1024
+HOROVOD_DEFAULT = "Horovod's default"
 AUTOTUNE_VARIABLE = "HOROVOD_AUTOTUNE"
 
 
@@ -42,7 +43,7 @@ class Tunable(NamedTuple):
             return self.option, ""
         if self.variable in env:
             return _leading_number(env[self.variable]) / self.unit, self.variable
-        return (None, AUTOTUNE_VARIABLE) if is_autotuned(env) else (self.default, "Horovod's default")
+        return (None, AUTOTUNE_VARIABLE) if is_autotuned(env) else (self.default, HOROVOD_DEFAULT)
 
 
 def tunables(options: HorovodOptions) -> dict[str, Tunable]:

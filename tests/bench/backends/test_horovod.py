@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.backends.horovod_crowds import look_interval_s, split_host
+from bench.backends.horovod_crowds import look_interval_s, split_host, with_longer_cycles
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo, read_rank_info
@@ -101,3 +101,21 @@ def test_ranks_that_compute_and_those_behind_shaped_links_stay_where_they_are():
     me = RankInfo(3, 64, 3, 64, "h", 1)
     assert split_host(make_case(backend="horovod", ranks=64, batch=64), me) is me
     assert split_host(emulated_case(64, net="1gbit"), me) is me
+
+
+@pytest.mark.parametrize(
+    ("ranks", "given", "env", "cycle_ms"),
+    [
+        (64, {}, {}, "32"),
+        (8, {}, {}, "1 (Horovod's default)"),
+        (64, {"cycle_time_ms": 1}, {}, "1"),
+        (64, {}, {"HOROVOD_CYCLE_TIME": "5"}, "5 (HOROVOD_CYCLE_TIME)"),
+        (64, {}, {"HOROVOD_AUTOTUNE": "1"}, "tuned by Horovod (HOROVOD_AUTOTUNE)"),
+    ],
+)
+def test_many_emulated_ranks_exchange_less_often_unless_it_is_said_how_often(ranks, given, env, cycle_ms):
+    me = RankInfo(1, ranks, 1, ranks, "h", 1)
+    options = with_longer_cycles(HorovodOptions(**given), emulated_case(ranks), me, env)
+    assert effective_settings(options, "gloo", "0.28.1", env)["cycle_time_ms"] == cycle_ms
+    computing = with_longer_cycles(HorovodOptions(**given), make_case(ranks=ranks, batch=ranks), me, env)
+    assert computing == HorovodOptions(**given)
