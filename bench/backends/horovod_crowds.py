@@ -24,7 +24,7 @@ LATENESS = 0.05
 LARGEST_HOST = 8
 """Emulated ranks on a machine beyond which Horovod is told of several hosts, and exchanges less often."""
 CYCLE_MS_PER_RANK = 0.5
-"""Each cycle of 64 ranks on two cores takes some 5 ms, also where there is nothing to exchange."""
+"""A cycle of Horovod's is an exchange among all ranks, also where no gradient is ready."""
 
 
 def look_interval_s(case: Case, me: RankInfo) -> float | None:

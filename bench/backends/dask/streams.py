@@ -5,8 +5,8 @@ the training thread: nothing is handed from thread to thread, and arrays are sen
 learn each other's addresses by one exchange through tasks.
 
 Two ranks send each other whole arrays. More of them sum in two halves: rank r gets shard r of all arrays, sums it, and
-sends the sum to all, so that a rank sends and receives 2(N−1)/N of an array. Sums are taken in the order of the ranks:
-every rank gets the same bits.
+sends the sum to all, so that a rank sends and receives 2(N−1)/N of an array. Small arrays are summed by rank 0: that
+takes 2(N−1) messages in place of 2N(N−1). Sums are taken in the order of the ranks: every rank gets the same bits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ LENGTH = struct.Struct("!Q")
 """Before each array: its bytes."""
 MAX_WHOLE_RANKS = 2
 """Up to this many ranks, whole arrays are sent: one message on the way, and no more bytes than in shards."""
+MAX_BYTES_AT_FIRST = 4096
+"""Arrays of up to so many bytes are summed by rank 0, where there are more ranks than that."""
 Result = TypeVar("Result")
 
 
@@ -89,11 +91,26 @@ class Streams:
         if self.world <= MAX_WHOLE_RANKS:
             sum_arrays(*await self._swap([array] * self.world, self._buffers_like(array)), out=total)
             return total
+        if array.nbytes <= MAX_BYTES_AT_FIRST:
+            await self._sum_at_first(array, total)
+            return total
         shards, sums = ([take_shard(whole, rank, self.world) for rank in range(self.world)] for whole in (array, total))
         own = sums[self.rank]
         sum_arrays(*await self._swap(shards, self._buffers_like(own)), out=own)
         await self._swap([own] * self.world, sums)
         return total
+
+    async def _sum_at_first(self, array: Any, total: Any) -> None:
+        """Let rank 0 sum the arrays of all ranks into ``total``, and send it to the others."""
+        if self.rank:
+            sent = self._send(0, array)
+            await self._receive(0, total)
+            await sent
+            return
+        buffers, others = self._buffers_like(array), range(1, self.world)
+        await asyncio.gather(*(self._receive(other, buffers[other]) for other in others))
+        sum_arrays(array, *buffers[1:], out=total)
+        await asyncio.gather(*[self._send(other, total) for other in others])
 
     async def _swap(self, outgoing: Sequence[Any], buffers: Sequence[Any]) -> list[Any]:
         """Send an array to each rank and receive one from each.

@@ -58,7 +58,7 @@ def arrays_of(rank, length):
     return [generator.standard_normal(length).astype(np.float32) for _ in range(3)]
 
 
-@pytest.mark.parametrize(("world", "length"), [(1, 5), (2, 1_000_003), (3, 200_000), (5, 3)])
+@pytest.mark.parametrize(("world", "length"), [(1, 5), (2, 1_000_003), (3, 200_000), (5, 3), (3, 0)])
 def test_every_rank_gets_the_same_sum_to_the_last_bit_whatever_becomes_of_its_own_array(listen_address, world, length):
     def sum_all(streams):
         sums = []
