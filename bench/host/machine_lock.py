@@ -111,18 +111,8 @@ class MachineLock:
         Raises:
             LockUnavailable: The folder can't be written any more.
         """
-        with self._numbering(report):
-            before = list(self._queue())
-            own = self._folder.create(f"turn-{self._next_number():d}-{secrets.token_hex(8)}", self._command())
+        own, ahead = self._enter_queue(report)
         try:
-            # A trial that starts this command is not over before it has ended.
-            ancestors = _ancestors()
-            ahead = [
-                holder
-                for holder in sorted(before, key=_place)
-                if holder.is_on(self.cores)
-                and not (holder.local and holder.command is not None and holder.command.pid in ancestors)
-            ]
             for number, holder in enumerate(ahead):
                 with suppress(FileNotFoundError):
                     descriptor = self._folder.open(holder.name)
@@ -132,6 +122,43 @@ class MachineLock:
             own.remove()
             raise
         return HeldLock(own)
+
+    def acquire_if_free(self) -> HeldLock | None:
+        """The lock, where nobody else holds it or waits for it.
+
+        Raises:
+            LockUnavailable: The folder can't be written any more.
+        """
+
+        def give_up(holder: LockHolder, more: int) -> None:
+            raise BlockingIOError
+
+        try:
+            own, ahead = self._enter_queue(give_up)
+        except BlockingIOError:
+            return None
+        if ahead:
+            own.remove()
+            return None
+        return HeldLock(own)
+
+    def _enter_queue(self, report: Report) -> tuple[LockedFile, list[LockHolder]]:
+        """The file of this command in the queue, and those that asked before."""
+        with self._numbering(report):
+            before = list(self._queue())
+            own = self._folder.create(f"turn-{self._next_number():d}-{secrets.token_hex(8)}", self._command())
+        try:
+            # A trial that starts this command is not over before it has ended.
+            ancestors = _ancestors()
+            return own, [
+                holder
+                for holder in sorted(before, key=_place)
+                if holder.is_on(self.cores)
+                and not (holder.local and holder.command is not None and holder.command.pid in ancestors)
+            ]
+        except BaseException:
+            own.remove()
+            raise
 
     def _queue(self) -> Iterator[LockHolder]:
         for holder in self._folder.holders(QUEUED):

@@ -37,7 +37,7 @@ from harness.store.artifacts import artifact_folder
 from harness.store.location import store_label
 from harness.store.opening import open_store
 from harness.store.store import Store
-from harness.store.sweep_names import new_sweep_id
+from harness.sweep.beginning import new_sweep_id
 from harness.sweep.data import prepare_data
 from harness.sweep.plan import SuiteRequest, plan_sweep
 from harness.sweep.progress import PairProgress

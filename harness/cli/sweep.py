@@ -144,8 +144,8 @@ def sweep(
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
         settings = _settings(store, page, markdown, shared=shared, build=build)
         return _resume(settings, named, site, as_json=as_json)
-    # Without them a dry run loads no database.
-    labels = None if dry_run and title is None and note is None else _labels(title, note)
+    # Without them no database is loaded yet.
+    labels = None if title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
     if dry_run:
         duration = predict_by_store(planned.plan, store)
@@ -154,11 +154,15 @@ def sweep(
         else:
             print(printable("\n".join(planned.lines(duration)), keep="\n\t"), file=results())
         return EXIT_OK
-    from harness.sweep import pipeline
+    from harness.sweep.beginning import begun_sweep
 
-    settings = _settings(store, page, markdown, shared=shared, build=build)
     with signals_as_interrupts():
-        result = pipeline.run(planned, settings, command_line(), labels or _labels(title, note))
+        with begun_sweep(planned, shared=shared) as begun:
+            # The frameworks of the ranks are being loaded meanwhile.
+            from harness.sweep import pipeline
+
+            settings = _settings(store, page, markdown, shared=shared, build=build)
+            result = pipeline.run(begun, settings, command_line(), labels or _labels(title, note))
         return _print_result(result, as_json=as_json)
 
 

@@ -22,10 +22,11 @@ from harness.store.store import Store
 from reports.analysis.answers import workload_answers
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
+from reports.analysis.stats import student_t
 from reports.analysis.trial_measures import overhead_of, overheads_of
 from reports.formats.summary.markdown import markdown
 from reports.page.elements import Page
-from reports.page.html import render
+from reports.page.html import load_templates, render
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class SweepReport:
         """What is written, with its contents: the page first."""
         beside = contents(self.summaries, self.page, workload_answers(self.result.findings))
         return [(self.output, render(self.page)), *beside]
+
+
+def load_for_reports() -> None:
+    """Load what a report is computed and drawn with, and takes half a second at the first one."""
+    student_t(1)
+    load_templates()
 
 
 def page_file(page: Path | None, store_url: str, sweep: str, summaries: SummaryPaths) -> OutputFile:

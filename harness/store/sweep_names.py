@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from bench.core.text import one_line
@@ -27,11 +25,6 @@ class KnownSweep(NamedTuple):
     """ISO 8601."""
     finished_at: str | None = None
     tags: tuple[str, ...] = ()
-
-
-def new_sweep_id() -> str:
-    """A new id. Ids sort by time, and those of the same second differ."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def resolve_sweep(name: str, sweeps: Sequence[KnownSweep], label: str) -> str:

@@ -22,8 +22,9 @@ from harness.reporting.report import sweep_cells
 from harness.reporting.stored_trials import read_trials
 from harness.sites.base.contract import Site
 from harness.store.store import SweepInfo
+from harness.sweep.beginning import preload_modules
 from harness.sweep.data import prepare_data
-from harness.sweep.prepared import PreparedSweep, preload_modules
+from harness.sweep.prepared import PreparedSweep
 from harness.sweep.progress import SweepProgress
 from reports.analysis.findings import analyse_cells
 from reports.analysis.formatting import counted

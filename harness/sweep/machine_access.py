@@ -97,6 +97,18 @@ class MachineAccess:
                 self.waited_s += waited_s
                 self.watcher.waited(waited_s)
 
+    def acquire_if_free(self) -> bool:
+        """Take the lock where no other command holds it or waits for it. Returns whether this one may use the machine
+        now."""
+        if self._lock is None or self._lock.shared or self._held is not None:
+            return True
+        try:
+            self._held = self._lock.acquire_if_free()
+        except LockUnavailable as problem:
+            self.give_up(problem)
+            return True
+        return self._held is not None
+
     def release(self) -> None:
         """Release the lock, where it is held."""
         held, self._held = self._held, None

@@ -16,10 +16,10 @@ from harness.output_files import OutputFile, write_output
 from harness.planning.environment import read_environment
 from harness.planning.git import NO_CHECKOUT
 from harness.planning.source_copy import remove_shared_sources
-from harness.planning.sources import Sources, copy_plugin_packages, read_sources
+from harness.planning.sources import read_sources
 from harness.planning.suite import Suite
 from harness.planning.user_repository import find_repository
-from harness.reporting.report_files import make_report, page_file
+from harness.reporting.report_files import load_for_reports, make_report, page_file
 from harness.reporting.summary_outputs import NO_SUMMARIES, SummaryPaths
 from harness.reporting.sweep_result import SweepResult
 from harness.sites.base.contract import DEFAULT_SITE
@@ -30,11 +30,11 @@ from harness.store.location import store_label
 from harness.store.opening import check_store, open_store
 from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
-from harness.store.sweep_names import new_sweep_id
+from harness.sweep.beginning import BegunSweep, copy_sources_of_plugins, prepare_site
 from harness.sweep.building import Builds, LaterCells
 from harness.sweep.data import prepare_data
 from harness.sweep.duration import predict_by_store
-from harness.sweep.machine_access import MachineAccess, open_machine_access
+from harness.sweep.machine_access import open_machine_access
 from harness.sweep.plan import (
     PlannedSweep,
     SuiteRequest,
@@ -44,7 +44,7 @@ from harness.sweep.plan import (
     load_suite,
 )
 from harness.sweep.plugins import use_plugin_files
-from harness.sweep.prepared import PreparedSweep, preload_modules
+from harness.sweep.prepared import PreparedSweep
 from harness.sweep.progress import SweepProgress
 from harness.sweep.resume_checks import check_same_conditions
 from harness.sweep.rounds import run_sweep
@@ -72,20 +72,16 @@ class RunSettings:
     builds: Builds = field(default_factory=dict)
     """What can be built for cells that would be skipped without, once the others are measured."""
 
-    def open_access(self, sweep: str, *, here: bool) -> MachineAccess:
-        """The access of a sweep to the cores of this machine, where it measures ``here``."""
-        return open_machine_access(f"sweep {sweep}", here=here, shared=self.shared)
-
     def page_file(self, sweep: str) -> OutputFile:
         """The file of its page. Raises :class:`OutputError`, before anything runs, where it can't be written."""
         return page_file(self.page, self.store_url, sweep, self.summaries)
 
 
-def run(planned: PlannedSweep, settings: RunSettings, command: str, labels: SweepLabels = NO_LABELS) -> SweepResult:
+def run(sweep: BegunSweep, settings: RunSettings, command: str, labels: SweepLabels = NO_LABELS) -> SweepResult:
     """Prepare the data, open the store, run the trials, write the page.
 
     Args:
-        planned: What to run.
+        sweep: What to run.
         settings: What it is run with.
         command: The command line that the store and the page quote.
         labels: Its title, note and tags.
@@ -93,37 +89,28 @@ def run(planned: PlannedSweep, settings: RunSettings, command: str, labels: Swee
     Raises:
         HarnessError: Something is missing or refused. Nothing has been written then.
     """
-    site, plugins, store_url = planned.site, planned.plugins, settings.store_url
-    if missing_option := site.missing_option():
-        raise UsageError(f"--site {site.name}: {missing_option}")
-    name = new_sweep_id()
+    planned, name, store_url = sweep.planned, sweep.name, settings.store_url
     check_store(store_url)
     output = settings.page_file(name)
-    sources = sources_of_plugins_too()
-    with settings.open_access(name, here=site.uses_this_machine) as access:
-        if planned.plan.cases:
-            # Frameworks and data are loaded under the lock of the first trial: they would disturb one of somebody else.
-            access.acquire()
-        site.reserve(planned.plan.cases)
-        site.warm(preload_modules(planned.plan, plugins.backends))
-        plan = prepare_data(planned.plan, plugins.workloads, settings.console)
-        info = _new_info(replace(planned, plan=plan), name, command, sources, labels)
-        duration = predict_by_store(plan, store_url)
-        folder = artifact_folder(store_url, name)
-        with held_folder(folder, name):
-            store = open_store(store_url, create=True)
-            if info.suite.until:
-                keys = {case.key for case in plan.cases}
-                info = info.model_copy(update={"past_rates": read_past_rates(store, info.environment.machine, keys)})
-            store.begin_sweep(info)
-            if plan.cases:
-                trials = counted(len(plan.cases) * plan.repeats, "trial")
-                log.info("%s: %s", f"at most {trials}" if info.suite.until else trials, planned.describe(duration))
-            prepared = PreparedSweep(info, store, site, plugins, folder, access)
-            return _run_and_report(prepared, settings, output, duration.seconds)
+    sweep.prepare_site()
+    plan = prepare_data(planned.plan, planned.plugins.workloads, settings.console)
+    info = _new_info(replace(planned, plan=plan), name, command, labels)
+    duration = predict_by_store(plan, store_url)
+    folder = artifact_folder(store_url, name)
+    with held_folder(folder, name):
+        store = open_store(store_url, create=True)
+        if info.suite.until:
+            keys = {case.key for case in plan.cases}
+            info = info.model_copy(update={"past_rates": read_past_rates(store, info.environment.machine, keys)})
+        store.begin_sweep(info)
+        if plan.cases:
+            trials = counted(len(plan.cases) * plan.repeats, "trial")
+            log.info("%s: %s", f"at most {trials}" if info.suite.until else trials, planned.describe(duration))
+        prepared = PreparedSweep(info, store, planned.site, planned.plugins, folder, sweep.access)
+        return _run_and_report(prepared, settings, output, duration.seconds)
 
 
-def _new_info(planned: PlannedSweep, name: str, command: str, sources: Sources, labels: SweepLabels) -> SweepInfo:
+def _new_info(planned: PlannedSweep, name: str, command: str, labels: SweepLabels) -> SweepInfo:
     """What is stored of a sweep that begins."""
     environment = read_environment(find_repository(planned.plan.cases, planned.suite.plugins))
     if environment.commit_reason not in (None, NO_CHECKOUT):
@@ -135,7 +122,7 @@ def _new_info(planned: PlannedSweep, name: str, command: str, sources: Sources, 
         suite=planned.suite,
         plan=planned.plan,
         environment=environment,
-        sources=sources,
+        sources=read_sources(),
         **dict(labels),
     )
 
@@ -174,25 +161,18 @@ def _resume(
         raise UsageError(
             f"--resume: sweep {info.id} was started by `{info.command}`; repeat that with --resume, or --resume alone"
         )
-    sources = sources_of_plugins_too()
-    check_same_conditions(info, store.trials(info.id), sources)
+    copy_sources_of_plugins()
+    check_same_conditions(info, store.trials(info.id), read_sources())
     site = choose_site(place, stored_suite)
-    with settings.open_access(info.id, here=site.uses_this_machine) as access:
+    here = site.uses_this_machine
+    with open_machine_access(f"sweep {info.id}", here=here, shared=settings.shared) as access:
         access.acquire()
-        site.reserve(info.plan.cases)
-        site.warm(preload_modules(info.plan, plugins.backends))
+        prepare_site(site, info.plan, plugins.backends)
         if prepare_data(info.plan, plugins.workloads, settings.console) != info.plan:
             raise DataError(f"--resume: the data of sweep {info.id} has changed since; start a new one")
         output = settings.page_file(info.id)
         folder = artifact_folder(settings.store_url, info.id)
         return _run_and_report(PreparedSweep(info, store, site, plugins, folder, access), settings, output)
-
-
-def sources_of_plugins_too() -> Sources:
-    """The sources of the sweep that begins. From now on its ranks import the packages of plugins from the copy."""
-    for name in copy_plugin_packages():
-        log.warning("package %s of a plugin is too large to be copied: leave it as it is until the sweep ends", name)
-    return read_sources()
 
 
 def _run_and_report(
@@ -201,6 +181,9 @@ def _run_and_report(
     """Run what the store does not hold yet, then write the page of what it holds. ``expected_s``: how long it takes."""
     info, store = sweep.info, sweep.store
     interrupted = False
+    if info.plan.cases:
+        # While the frameworks of the ranks are being loaded, which the first trial waits for.
+        load_for_reports()
     left = len(info.plan.cases) * info.plan.repeats - len(store.done(info.id))
     with SweepProgress(settings.console, max(0, left), info.plan.cases, expected_s) as watcher:
         sweep.access.watcher = watcher

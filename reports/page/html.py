@@ -83,6 +83,13 @@ def render(page: Page, library: PlotlyJs | None = None) -> str:
     return printable(html, keep="\n\t")
 
 
+def load_templates() -> None:
+    """Load and compile what every page is made of, which the first :func:`render` would do."""
+    _environment().get_template("report.html")
+    _environment().get_template("cover.html")
+    _packed_plotly_js(plotly_library().text)
+
+
 def sample_rows(table: Table, has_downloads: bool) -> Table:
     """Evenly spaced rows of a long table, the first and the last among them, and a note that says so."""
     count = len(table.rows)

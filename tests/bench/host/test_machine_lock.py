@@ -68,6 +68,22 @@ def test_a_command_that_asks_again_comes_after_those_that_wait(tmp_path):
             assert ended == ["second"]
 
 
+def test_who_does_not_want_to_wait_gets_the_lock_where_nobody_asked_before(tmp_path):
+    ended: list[str] = []
+    first, second, third = commands(tmp_path, 3)
+    with first, second, third:
+        held = first.acquire_if_free()
+        assert second.acquire_if_free() is None
+        with waiting(second, ended, "second"):
+            assert third.acquire_if_free() is None
+            assert len(queued(tmp_path)) == 2
+            held.release()
+        again = third.acquire_if_free()
+        assert queued(tmp_path)
+        again.release()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_said_while_waiting(tmp_path):
     seen = []
     first, second, third = commands(tmp_path, 3)
