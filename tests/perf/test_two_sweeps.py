@@ -22,7 +22,7 @@ from tests.perf.conftest import spread
 
 ROUNDS = 3
 SWEEP = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "3", "--window", "0.5")
-COMMAND = (sys.executable, "-m", "harness", "-q", "sweep", "lean.toml", *SWEEP)
+COMMAND = (sys.executable, "-m", "harness", "sweep", "lean.toml", "-q", *SWEEP)
 LEAN = "decompose = false\nown_cost = false\nroofline = false\n"
 
 
