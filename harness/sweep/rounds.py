@@ -18,7 +18,7 @@ from harness.sites.base.running_trial import utc_now
 from harness.store.store import Store, SweepInfo
 from harness.sweep.machine_access import with_conditions
 from harness.sweep.prepared import PreparedSweep
-from harness.sweep.runner import TrialWatcher, run_round
+from harness.sweep.runner import Round, TrialWatcher, run_round
 from harness.sweep.unstored import keep_unstored, store_kept
 from harness.sweep.until_decided import rounds_until_decided
 from harness.sweep.windows import with_chosen_windows
@@ -143,16 +143,9 @@ class _Rounds:
         ]
         if any(case.adapt_window for case in asked):
             asked = with_chosen_windows(asked, round_number, sweep.store.trials(self.info.id))
-        for trial in run_round(
-            asked,
-            round_number,
-            sweep.site,
-            sweep.plugins.backends,
-            sweep.folder,
-            self.info.environment.id,
-            self.watcher,
-            sweep.access,
-        ):
+        environment = self.info.environment.id
+        this = Round(round_number, sweep.site, sweep.plugins.backends, sweep.folder, environment, sweep.access)
+        for trial in run_round(asked, this, self.watcher):
             if trial.outcome in ("failed", "timeout") and is_full(sweep.folder):
                 # Neither the store nor any further trial would fare better: this one is taken again.
                 problem = f"folder {sweep.folder}: cannot be written (its disk is full)"

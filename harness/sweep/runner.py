@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -41,62 +41,61 @@ class TrialWatcher(Protocol):
     def begins(self, case: Case, round_number: int) -> None: ...
 
 
-def run_round(
-    cases: Sequence[Case],
-    round_number: int,
-    site: Site,
-    backends: Mapping[str, Backend],
-    folder: Path,
-    environment: str,
-    watcher: TrialWatcher,
-    access: MachineAccess | None = None,
-) -> Iterator[Trial]:
+@dataclass(frozen=True)
+class Round:
+    """A round of trials: what they have in common."""
+
+    number: int
+    site: Site
+    """Where they run."""
+    backends: Mapping[str, Backend]
+    """All backends by name."""
+    folder: Path
+    """For the files of running trials; those of failed trials stay."""
+    environment: str
+    """The id of the environment."""
+    access: MachineAccess = field(default_factory=MachineAccess)
+    """To the cores of this machine; the default takes no lock."""
+
+    def start(self, case: Case) -> RunningTrial:
+        return start_trial(case, self.number, self.site, self.backends[case.backend], self.folder)
+
+
+def run_round(cases: Sequence[Case], this: Round, watcher: TrialWatcher) -> Iterator[Trial]:
     """Yield the trials of a round, in the order of its batches.
 
     Jobs of an interrupted sweep are reattached. The files of a trial are removed when the next trial is requested,
     since it is stored by then. Each trial holds the lock of the machine.
     """
-    job_handles = read_job_handles(folder)
+    job_handles = read_job_handles(this.folder)
     found = {
-        case.key: reattach_trial(*job_handles[case.key, round_number], site, backends[case.backend])
+        case.key: reattach_trial(*job_handles[case.key, this.number], this.site, this.backends[case.backend])
         for case in cases
-        if (case.key, round_number) in job_handles
+        if (case.key, this.number) in job_handles
     }
     reattached = {key: running for key, running in found.items() if running is not None}
     # Those that were found again run already: nothing is submitted beside them.
     batches = [[case for case in cases if case.key in reattached]]
-    batches += site.batches([case for case in cases if case.key not in reattached])
+    batches += this.site.batches([case for case in cases if case.key not in reattached])
     for batch in filter(None, batches):
-        yield from _run_batch(
-            batch, round_number, site, backends, folder, environment, watcher, access or MachineAccess(), reattached
-        )
+        yield from _run_batch(batch, this, watcher, reattached)
 
 
 def _run_batch(
-    cases: Sequence[Case],
-    round_number: int,
-    site: Site,
-    backends: Mapping[str, Backend],
-    folder: Path,
-    environment: str,
-    watcher: TrialWatcher,
-    access: MachineAccess,
-    reattached: Mapping[str, RunningTrial],
+    cases: Sequence[Case], this: Round, watcher: TrialWatcher, reattached: Mapping[str, RunningTrial]
 ) -> Iterator[Trial]:
     """As :func:`run_round`, for trials that are submitted together, or were reattached."""
     submitted = {case.key: reattached[case.key] for case in cases if case.key in reattached}
-    submitted = submitted or start_all(cases, round_number, site, backends, folder)
+    submitted = submitted or start_all(cases, this.number, this.site, this.backends, this.folder)
     try:
         for case in cases:
-            with access.held() as beside:
-                watcher.begins(case, round_number)
-                backend = backends[case.backend]
+            with this.access.held() as beside:
+                watcher.begins(case, this.number)
                 running = submitted.pop(case.key, None)
                 if running is None:
-                    running = start_trial(case, round_number, site, backend, folder)
-                log.debug("trial %s, round %d: %s", case.key, round_number + 1, running.folder)
-                again = partial(start_trial, case, round_number, site, backend, folder)
-                running, trial = finish_trial(running, case, round_number, environment, again)
+                    running = this.start(case)
+                log.debug("trial %s, round %d: %s", case.key, this.number + 1, running.folder)
+                running, trial = finish_trial(running, case, this.number, this.environment, partial(this.start, case))
                 trial = with_conditions(trial, beside.conditions())
             yield trial
             running.clear(succeeded=trial.outcome == "ok")

@@ -18,7 +18,7 @@ from bench.host.lock_folder import Command, LockHolder
 from bench.host.machine_lock import MachineLock
 from harness.sweep.machine_access import SHARED_MACHINE, MachineAccess, describe_wait, open_machine_access
 from harness.sweep.progress import TrialProgress
-from harness.sweep.runner import run_round
+from harness.sweep.runner import Round, run_round
 from reports.analysis.flags import FLAG_MEANINGS
 from reports.analysis.trust import LIMITED_TRUST, LOW_TRUST
 from tests.support.builders import make_case
@@ -57,7 +57,7 @@ def run_trials(folder: Path, access: MachineAccess, seen: list, count: int):
     """The trials of a round of a sweep in a folder of its own."""
     cases = [make_case(ranks=1, ranks_per_node=1, batch=size) for size in range(1, count + 1)]
     with access:
-        return list(run_round(cases, 0, SiteHere(seen), {"ddp": BACKEND}, folder, "e", Silent(), access))
+        return list(run_round(cases, Round(0, SiteHere(seen), {"ddp": BACKEND}, folder, "e", access), Silent()))
 
 
 def test_trials_of_two_sweeps_never_overlap(tmp_path):

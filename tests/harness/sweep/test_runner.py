@@ -24,7 +24,7 @@ from harness.sweep import rounds, runner
 from harness.sweep.assessment import assess_result
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.rounds import run_sweep
-from harness.sweep.runner import run_round
+from harness.sweep.runner import Round, run_round
 from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
 from tests.support.stores import begin
@@ -87,7 +87,7 @@ class Silent:
 
 
 def round_of(site: Site, folder: Path):
-    return run_round(CASES, 0, site, {"ddp": BACKEND}, folder, "e", Silent())
+    return run_round(CASES, Round(0, site, {"ddp": BACKEND}, folder, "e"), Silent())
 
 
 def test_a_job_out_of_reach_keeps_its_handle_and_is_reattached(tmp_path):
