@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.case import Case
+from bench.core.same_work import SameWork
 from harness.planning.sources import NO_SOURCES
 from harness.store.store import SweepInfo
 from reports.analysis.axes import AxisComparison
@@ -147,7 +148,7 @@ def _case_fields(case: Case) -> dict[str, Any]:
 
 
 def cell_as_json(cell: Cell) -> dict[str, Any]:
-    proof = cell.same_work
+    """A cell of the document."""
     return {
         **_case_fields(cell.case),
         "key": cell.case.key,
@@ -177,17 +178,7 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "speedup": _estimate(cell.speedup),
         "efficiency": _estimate(cell.efficiency),
         "scaling_reason": cell.scaling_reason,
-        "same_work": None
-        if proof is None
-        else {
-            "verdict": proof.verdict,
-            "deviation": _finite(proof.deviation),
-            "tolerance": proof.tolerance,
-            "label": proof.label,
-            "reason": proof.reason,
-            "quantity": proof.quantity,
-            "rounding": _finite(proof.rounding),
-        },
+        "same_work": None if cell.same_work is None else _proof(cell.same_work),
         "data": _data(cell.case),
         "computed_on": cell.device,
         "failures": [failure.model_dump() for failure in cell.failures],
@@ -213,6 +204,18 @@ def cell_as_json(cell: Cell) -> dict[str, Any]:
         "roofline_reason": cell.roofline_reason,
         "messages": [message.model_dump() for message in cell.messages],
         "program": cell.program.model_dump() if cell.program else None,
+    }
+
+
+def _proof(proof: SameWork) -> dict[str, Any]:
+    return {
+        "verdict": proof.verdict,
+        "deviation": _finite(proof.deviation),
+        "tolerance": proof.tolerance,
+        "label": proof.label,
+        "reason": proof.reason,
+        "quantity": proof.quantity,
+        "rounding": _finite(proof.rounding),
     }
 
 

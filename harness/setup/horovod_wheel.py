@@ -154,38 +154,14 @@ def ensure_horovod(
         ``architectures`` or ``needs_nccl`` ask for what can't be had.
     """
     out = out or sys.stdout
-    nccl = find_nccl()
-    if isinstance(nccl, Nccl):
-        try:
-            numbers = find_architectures(Path(nccl.cuda_home) / "bin" / "nvcc", architectures)
-        except ValueError as problem:
-            raise RefusedBuild(str(problem)) from None
-        nccl = replace(nccl, architectures=numbers)
-    elif needs_nccl:
-        raise RefusedBuild(f"{nccl.problem}; {nccl.remedy}")
-    key = describe_build(nccl)
     began = time.monotonic()
-    wheel = find_wheel(key, cache)
-    how = "cached wheel"
+    nccl = _chosen_nccl(architectures, needs_nccl=needs_nccl)
+    key = describe_build(nccl)
+    wheel, how = find_wheel(key, cache), "cached wheel"
     if wheel is None and not compile_it:
         raise BuildError(NOT_COMPILED)
     if wheel is None:
-        with _build_lock(cache):
-            wheel = find_wheel(key, cache)
-            if wheel is None:
-                print(
-                    f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)",
-                    describe_operations(nccl),
-                    sep="\n",
-                    file=out,
-                    flush=True,
-                )
-                # A compiler would disturb the trials of others. Without torch nothing of the project may be installed.
-                from harness.sweep.machine_access import open_machine_access
-
-                with open_machine_access("compiling Horovod") as access, access.held():
-                    wheel = build_wheel(key, nccl, cache, out)
-                how = "built"
+        wheel, how = _built_once(key, nccl, cache, out)
     build = HorovodBuild(
         name=key.name,
         mpi=key.open_mpi is not None,
@@ -193,22 +169,40 @@ def ensure_horovod(
         no_nccl=f"{nccl.problem}; {nccl.remedy}" if isinstance(nccl, NoNccl) and nccl.wanted else None,
     )
     if read_horovod_build() != build or importlib.util.find_spec("horovod") is None:
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--no-deps",
-                "--force-reinstall",
-                str(wheel),
-            ],
-            check=True,
-        )
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--no-deps", "--force-reinstall", str(wheel)], check=True)
         write_horovod_build(build)
     return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
+
+
+def _chosen_nccl(architectures: str | None, *, needs_nccl: bool) -> Nccl | NoNccl:
+    """The NCCL to build with, and what for; or why without. Arguments and errors as of :func:`ensure_horovod`."""
+    nccl = find_nccl()
+    if isinstance(nccl, NoNccl):
+        if needs_nccl:
+            raise RefusedBuild(f"{nccl.problem}; {nccl.remedy}")
+        return nccl
+    try:
+        numbers = find_architectures(Path(nccl.cuda_home) / "bin" / "nvcc", architectures)
+    except ValueError as problem:
+        raise RefusedBuild(str(problem)) from None
+    return replace(nccl, architectures=numbers)
+
+
+def _built_once(key: BuildKey, nccl: Nccl | NoNccl, cache: Path, out: TextIO) -> tuple[Path, str]:
+    """The wheel that this process builds, or that another one has built meanwhile; and which of them."""
+    # Without torch nothing of the project may be installed.
+    from harness.sweep.machine_access import open_machine_access
+
+    with _build_lock(cache):
+        wheel = find_wheel(key, cache)
+        if wheel is not None:
+            return wheel, "cached wheel"
+        title = f"building Horovod {key.horovod} against torch {key.torch} (some minutes, once)"
+        print(title, describe_operations(nccl), sep="\n", file=out, flush=True)
+        # A compiler would disturb the trials of others.
+        with open_machine_access("compiling Horovod") as access, access.held():
+            return build_wheel(key, nccl, cache, out), "built"
 
 
 def is_missing() -> bool:
