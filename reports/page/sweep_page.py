@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 
 from bench.core.case import Case
 from reports.analysis.answers import workload_answers
@@ -62,50 +61,49 @@ def make_page(
         note: what the user said about the sweep.
     """
     cells = with_shown_titles(findings.cells)
-    findings, scaling = replace(findings, cells=cells), has_curve(cells)
-    groups = group_cells(cells)
+    findings, named = replace(findings, cells=cells), named_cells(cells)
     answers = workload_answers(findings)
-    # The cells of groups first: the labels of their figures may name values of axes.
-    shown = [*(cell for group in groups for cell in group.cells), *cells]
-    styles = backend_styles(shown)
-    styles_by_case = {cell.case.key: styles[cell.labels.backend] for cell in reversed(shown)}
-    changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
-    with_chapters = detailed_groups(groups, lambda group: len(group.cells))
-    titles = short_titles(groups)[: len(with_chapters)]
-    named = named_cells(cells)
-    chapters = (
-        workload_chapter(number, title, group, styles, findings)
-        for number, (title, group) in enumerate(zip(titles, with_chapters, strict=True))
-    )
-    further = further_section(named[sum(len(group.cells) for group in with_chapters) :])
-    every_section = (
-        *decisions_section.sections(findings.decisions, cells),
-        *comparison_section.sections(comparisons, styles_by_case),
-        *(replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case)),
-        *work_section.sections(work_axes(cells), styles_by_case),
-        *chain.from_iterable(chapters),
-        *([further] if further else ()),
-        *_whole_sweep(findings, named, styles, not_applicable, provenance),
-    )
-    sections = tuple(bounded(with_rank_axes(without_curves(section, scaling=scaling))) for section in every_section)
     overall = fastest_sentence(answers)
+    changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
     statements = [*([overall] if overall else ()), *summary.further_sentences(findings)]
+    outcomes, scaling = summary.outcome_lines(named), has_curve(cells)
     return Page(
         title=title,
         answers=(*changes, *bounded_lines(statements)),
         warnings=bounded_lines([*summary.problem_lines(named), *summary.flag_lines(findings), *remarks]),
-        sections=sections,
-        downloads=tuple(downloads),
-        cover=make_cover(
-            answers,
-            cells,
-            changes,
-            statements,
-            summary.outcome_lines(named),
-            provenance,
-            note,
+        sections=tuple(
+            bounded(with_rank_axes(without_curves(section, scaling=scaling)))
+            for section in _sections(findings, named, not_applicable, provenance, comparisons)
         ),
+        downloads=tuple(downloads),
+        cover=make_cover(answers, cells, changes, statements, outcomes, provenance, note),
     )
+
+
+def _sections(
+    findings: Findings,
+    named: Sequence[Cell],
+    not_applicable: Sequence[tuple[Case, str]],
+    provenance: Sequence[tuple[str, ...]],
+    comparisons: Sequence[Comparison],
+) -> Iterator[Section]:
+    """What follows the first screen. ``named``: the cells as :func:`named_cells` returns them."""
+    cells, groups = findings.cells, group_cells(findings.cells)
+    # The cells of groups first: the labels of their figures may name values of axes.
+    shown = [*(cell for group in groups for cell in group.cells), *cells]
+    styles = backend_styles(shown)
+    styles_by_case = {cell.case.key: styles[cell.labels.backend] for cell in reversed(shown)}
+    yield from decisions_section.sections(findings.decisions, cells)
+    yield from comparison_section.sections(comparisons, styles_by_case)
+    yield from (replace(section, folded=True) for section in axes_section.sections(findings.axes, styles_by_case))
+    yield from work_section.sections(work_axes(cells), styles_by_case)
+    with_chapters = detailed_groups(groups, lambda group: len(group.cells))
+    titles = short_titles(groups)[: len(with_chapters)]
+    for number, (title, group) in enumerate(zip(titles, with_chapters, strict=True)):
+        yield from workload_chapter(number, title, group, styles, findings)
+    if further := further_section(named[sum(len(group.cells) for group in with_chapters) :]):
+        yield further
+    yield from _whole_sweep(findings, named, styles, not_applicable, provenance)
 
 
 def _whole_sweep(

@@ -91,10 +91,9 @@ def test_cells_come_last_once_compiled_and_a_broken_build_costs_no_other(harness
     harness.lean()
     with (folder / "lean.toml").open("a") as suite:
         suite.write(SUITE)
-    (folder / "program.py").write_text(PROGRAM)
     harness.env["PYTHONPATH"] += f":{folder / 'modules'}"
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=folder, env=harness.env, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", PROGRAM], cwd=folder, env=harness.env, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("first results") == 2
