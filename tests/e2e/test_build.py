@@ -93,7 +93,7 @@ def test_cells_come_last_once_compiled_and_a_broken_build_costs_no_other(harness
         suite.write(SUITE)
     harness.env["PYTHONPATH"] += f":{folder / 'modules'}"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=folder, env=harness.env, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", PROGRAM], cwd=folder, env=harness.env, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("first results") == 2
