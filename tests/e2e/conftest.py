@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import pytest
 
 from tests.support.chromium import chromium
 from tests.support.paths import ROOT
+from tests.support.preloaded import PreloadedHarness, can_run_preloaded, end_server
 
 MARK = "SCALING_TEST_MARK"
+COMMAND = (sys.executable, "-m", "harness")
 LEAN = """
 decompose = false
 own_cost = false
@@ -35,6 +37,12 @@ def _nobody_s_worker() -> None:
         del os.environ[name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_preloaded_process_is_left() -> Iterator[None]:
+    yield
+    end_server()
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Of the two halves of these tests (those marked ``alone``, and the others) one may hold nothing that was asked
     for."""
@@ -43,14 +51,24 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 class Harness:
-    """``python -m harness`` of one source tree, run in one folder."""
+    """``python -m harness`` of one source tree, run in one folder.
 
-    def __init__(self, folder: Path, source: Path = ROOT) -> None:
+    Args:
+        folder: The current folder of its commands.
+        source: The folder of the packages.
+        preloaded: Whether commands are forked from a process that has loaded the libraries
+            (:mod:`tests.support.preloaded`), where no test needs a new interpreter.
+    """
+
+    def __init__(self, folder: Path, source: Path = ROOT, *, preloaded: bool = False) -> None:
         self.folder, self.source, self.mark = folder, source, uuid.uuid4().hex
-        self.command: tuple[str, ...] = (sys.executable, "-m", "harness")
+        self.command: tuple[str, ...] = COMMAND
         self.env = {**os.environ, "PYTHONPATH": str(source), MARK: self.mark}
+        self.preloaded = preloaded
 
     def start(self, *arguments: str) -> subprocess.Popen:
+        if self.preloaded and self.command == COMMAND and can_run_preloaded(self.env):
+            return PreloadedHarness(arguments, cwd=self.folder, env=self.env)
         return subprocess.Popen(
             [*self.command, *arguments],
             cwd=self.folder,
@@ -146,8 +164,15 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture
-def harness(tmp_path) -> Harness:
-    return Harness(tmp_path)
+def harness(tmp_path, request) -> Harness:
+    # A test whose numbers count has processes as a user's are.
+    return Harness(tmp_path, preloaded=request.node.get_closest_marker("alone") is None)
+
+
+@pytest.fixture
+def new_interpreter(harness) -> None:
+    """The test's commands run in new interpreters, as a user's do."""
+    harness.preloaded = False
 
 
 @pytest.fixture
@@ -161,7 +186,7 @@ def planted(tmp_path):
             shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
         for name, text in files.items():
             (source / name).write_text(text)
-        return Harness(folder, source)
+        return Harness(folder, source, preloaded=True)
 
     return plant
 

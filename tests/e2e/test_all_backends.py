@@ -16,7 +16,7 @@ TRAINING = ("mnist", "synthetic")
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    harness = Harness(tmp_path_factory.mktemp("sweep"))
+    harness = Harness(tmp_path_factory.mktemp("sweep"), preloaded=True)
     document = harness.lean_sweep(
         "--backends",
         ",".join(BACKENDS),

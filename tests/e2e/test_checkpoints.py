@@ -14,7 +14,7 @@ SAVING = ("--workloads", "synthetic", "--ranks", "2", "--set", "synthetic.optimi
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
-    harness = Harness(tmp_path_factory.mktemp("sweep"))
+    harness = Harness(tmp_path_factory.mktemp("sweep"), preloaded=True)
     options = ("--set", f"synthetic.checkpoint={','.join(WAYS)}", "--set", "ddp.optimizer_sharding=zero")
     document = harness.lean_sweep("--backends", "ddp,fsdp", *SAVING, *options)
     harness.nothing_left()

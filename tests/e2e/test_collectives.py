@@ -17,7 +17,7 @@ MISSING = {
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    harness = Harness(tmp_path_factory.mktemp("collectives"))
+    harness = Harness(tmp_path_factory.mktemp("collectives"), preloaded=True)
     document = harness.lean_sweep(
         *("--workloads", "collectives", "--backends", ",".join(BACKENDS), "--ranks", "2"),
         *("--set", f"collectives.operation={','.join(COLLECTIVES)}"),
@@ -42,7 +42,7 @@ def test_every_operation_of_every_library_gives_what_it_must(swept):
 
 
 def test_mpi_performs_them_too(tmp_path):
-    harness = Harness(tmp_path)
+    harness = Harness(tmp_path, preloaded=True)
     document = harness.lean_sweep(
         *("--workloads", "collectives", "--backends", "horovod", "--set", "horovod.transport=mpi", "--ranks", "2"),
         *("--set", "collectives.operation=reduce_scatter,all_to_all", "--set", "collectives.end=1KiB"),

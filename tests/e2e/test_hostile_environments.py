@@ -23,7 +23,10 @@ import pytest
 from tests.e2e.conftest import Harness
 from tests.support.namespaces import cluster, unavailable_reason
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and cgroups are Linux's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="namespaces and cgroups are Linux's"),
+    pytest.mark.usefixtures("new_interpreter"),
+]
 
 STALE = {
     "OMPI_COMM_WORLD_RANK": "3",

@@ -95,7 +95,7 @@ hidden = 32
 
 
 @pytest.fixture
-def users_folder(harness):
+def users_folder(harness, new_interpreter):
     """A folder outside the repository with a suite, a backend and a workload of the user's own, and a ``bench/``."""
     mine = harness.folder / "mine"
     mine.mkdir()

@@ -27,7 +27,7 @@ def lean(harness):
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory) -> bytes:
     """A real store that holds one finished sweep of two trials."""
-    harness = Harness(tmp_path_factory.mktemp("swept"))
+    harness = Harness(tmp_path_factory.mktemp("swept"), preloaded=True)
     harness.lean()
     done = harness.run(*CELL, "--repeats", "2")
     assert done.returncode == 0, done.stderr

@@ -43,7 +43,7 @@ SCHEDULER = re.compile(r"at:\s+(?:unix|tls)://(\S+):(\d+)")
 
 
 @pytest.fixture
-def scheduler(harness, tmp_path_factory, request):
+def scheduler(harness, new_interpreter, tmp_path_factory, request):
     """Address and port of the scheduler of a trial that is running, with this value of the option ``connections``; the
     harness's temporary files are in a folder of its own."""
     harness.env["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))

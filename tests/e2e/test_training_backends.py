@@ -25,7 +25,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
-    harness = Harness(tmp_path_factory.mktemp("sweep"))
+    harness = Harness(tmp_path_factory.mktemp("sweep"), preloaded=True)
     words = [word for name, value in OPTIONS.items() for word in ("--set", f"{name}={value}")]
     document = harness.lean_sweep(
         "--backends", "ddp,fsdp", "--workloads", "synthetic", "--ranks", "2", *words, keeping=("decompose",)
