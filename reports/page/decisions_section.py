@@ -49,8 +49,9 @@ def _terms(decisions: Decisions) -> str:
     return (
         f"Each answer is wrong with a probability of {formatting.share(rule.error)} at most; what differs by less than "
         f"{formatting.share(rule.margin)} is equivalent. A question is given up where {rule.max_rounds} trials of each "
-        f"cell are unlikely to decide it. {noise}. The intervals here allow for a look after each "
-        "round; those elsewhere on this page are of the trials of each cell alone, as if their number had been fixed."
+        f"cell are unlikely to decide it. {noise}. The intervals here allow for a look after each round, and miss with "
+        f"{formatting.share(rule.error)} at most on either side; those elsewhere on this page are of the trials of "
+        "each cell alone, as if their number had been fixed."
     )
 
 

@@ -37,7 +37,7 @@ from tests.support.trial_distributions import (
     worst_truth,
 )
 
-SWEEPS = int(os.environ.get("SIMULATED_SWEEPS", "30"))
+SWEEPS = int(os.environ.get("SIMULATED_SWEEPS", "16"))
 CASES = quick_cases()
 BY_KEY = {case.key: case for case in CASES}
 QUESTIONS = questions_of(CASES)
