@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -47,9 +48,10 @@ COMMANDS = {
 log = logging.getLogger("scaling_harness")
 
 
+@cache
 def load_command(name: str) -> Any:
     """Import a command: its module holds the function, or those of a group by name, and in ``EXAMPLES`` the end of its
-    help.
+    help. Its parser is made once a process: that takes 5 ms, and programs that call :func:`main` do so often.
 
     Returns:
         The command as Typer's parser takes it.

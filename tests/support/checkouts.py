@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import weakref
+from functools import cache
 from pathlib import Path
 
 from tests.support.paths import ROOT
 
 PACKAGES = ("bench", "harness", "reports", "suites")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    named = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    command = ["git", "-C", str(folder), *named, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def _first_commit() -> Path:
+    """A repository with one commit of the code, made once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="first-commit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".gitignore").write_text("__pycache__/\n")
+    _git(folder, "init", "--quiet")
+    _git(folder, "add", "--all")
+    _git(folder, "commit", "--quiet", "--message", "a state of the code")
+    return folder
 
 
 class Checkout:
@@ -23,17 +45,12 @@ class Checkout:
         # Sockets are made there, and a test's own folder has a name that may be too long for theirs.
         self.temporary = Path(tempfile.mkdtemp(prefix="checkout-"))
         weakref.finalize(self, shutil.rmtree, self.temporary, ignore_errors=True)
-        for package in PACKAGES:
-            shutil.copytree(ROOT / package, self.path / package, ignore=shutil.ignore_patterns("__pycache__"))
-        (self.path / ".gitignore").write_text("__pycache__/\n")
         self.env = {**os.environ, "PYTHONPATH": str(self.path), "TMPDIR": str(self.temporary)}
-        self.git("init", "--quiet")
-        self.commit()
+        # Of the files' times too, by which git knows what is unchanged.
+        shutil.copytree(_first_commit(), self.path)
 
     def git(self, *arguments: str) -> str:
-        named = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-        command = ["git", "-C", str(self.path), *named, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return _git(self.path, *arguments)
 
     def commit(self) -> str:
         self.git("add", "--all")
