@@ -40,37 +40,6 @@ static PyMethodDef methods[] = {{"ranks", ranks, METH_NOARGS, NULL}, {NULL, NULL
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "NAME_exchange", NULL, -1, methods};
 PyMODINIT_FUNC PyInit_NAME_exchange(void) { return PyModule_Create(&module); }
 """
-PROGRAM = """
-import importlib.util, json, subprocess, sys, sysconfig
-from functools import partial
-from pathlib import Path
-from rich.console import Console
-from harness.store.opening import open_store
-from harness.sweep.building import Build
-from harness.sweep.pipeline import RunSettings, run
-from harness.sweep.plan import SuiteRequest, plan_sweep
-
-
-def is_missing(module):
-    return importlib.util.find_spec(module) is None
-
-
-def compile_module(name, out):
-    target = Path("modules", f"{name}_exchange{sysconfig.get_config_var('EXT_SUFFIX')}")
-    include = f"-I{sysconfig.get_path('include')}"
-    command = ["cc", "-shared", "-fPIC", include, "-o", str(target), f"{name}.c"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        Path(f"{name}.reason").write_text(next(line for line in done.stderr.splitlines() if "error" in line))
-    importlib.invalidate_caches()
-
-
-request = SuiteRequest("lean.toml", plugins=("works.py", "breaks.py"))
-builds = {f"{name}_exchange": Build(partial(is_missing, f"{name}_exchange"), partial(compile_module, name))
-          for name in ("works", "breaks")}
-settings = RunSettings("r.sqlite", Console(stderr=True, width=200), builds=builds)
-print(run(plan_sweep(request), settings, "a test").info.id)
-"""
 SUITE = """
 backends = ["single", "works", "breaks"]
 workloads = ["synthetic"]
@@ -93,7 +62,12 @@ def test_cells_come_last_once_compiled_and_a_broken_build_costs_no_other(harness
         suite.write(SUITE)
     harness.env["PYTHONPATH"] += f":{folder / 'modules'}"
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=folder, env=harness.env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "tests.support.building_sweep"],
+        cwd=folder,
+        env=harness.env,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("first results") == 2
