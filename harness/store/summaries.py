@@ -1,8 +1,8 @@
 """What reports need of trials, kept beside them, so that a report of thousands of cells reads no steps.
 
 Summaries are derived: a row that is missing, was made by other code, of fewer trials than are stored, or that can't be
-read, is made again of the trials. They are kept at the end of a sweep, and by reports of older sweeps where the store
-has the tables and can be written.
+read, is made again of the trials. They are kept while a sweep runs, when the last trial of a case ends, and by reports
+of older sweeps where the store has the tables and can be written.
 """
 
 from __future__ import annotations
@@ -123,12 +123,36 @@ def parse_kept(kind: type[ModelT], body: object) -> ModelT | None:
         return None
 
 
+def keep_case(store: Store, sweep: str, case: Case) -> None:
+    """Keep the summary of a case of a running sweep that has had its trials, where that is possible just now.
+
+    Args:
+        store: The store of the sweep.
+        sweep: Its id.
+        case: As it was planned.
+    """
+    try:
+        trials = store.trials_of_cases(sweep, [case.key])[case.key]
+        _write_summaries(store, sweep, {case.key: summarize_case(case, trials)})
+    except StoreError as problem:
+        log.debug("the summary of case %s: not kept: %s", case.key, problem)
+
+
 def keep_summaries(store_url: str, sweep: str, summaries: Mapping[str, CaseSummary]) -> bool:
     """Keep summaries of a sweep that has ended, where the store can be written; else it stays as it is.
 
     Returns:
         Whether more of them can be kept.
     """
+
+    def keep(store: Store) -> None:
+        _write_summaries(store, sweep, summaries)
+
+    return _keep_if_possible(store_url, case_summaries_table, keep, f"the case summaries of sweep {sweep}")
+
+
+def _write_summaries(store: Store, sweep: str, summaries: Mapping[str, CaseSummary]) -> None:
+    """In place of those that are kept; one that is larger than a store takes is not."""
     table, code = case_summaries_table, summary_code()
     bodies = {key: summary.model_dump_json() for key, summary in summaries.items()}
     rows = [
@@ -136,13 +160,10 @@ def keep_summaries(store_url: str, sweep: str, summaries: Mapping[str, CaseSumma
         for key, body in bodies.items()
         if len(body) <= MAX_BODY_LENGTH
     ]
-
-    def keep(store: Store) -> None:
+    if rows:
         with store.database.writing(RETRY_HINT) as connection:
             connection.execute(table.delete().where((table.c.sweep == sweep) & table.c.key.in_(list(bodies))))
             connection.execute(table.insert(), rows)
-
-    return not rows or _keep_if_possible(store_url, table, keep, f"the case summaries of sweep {sweep}")
 
 
 def read_nights(store: Store) -> dict[str, Night]:

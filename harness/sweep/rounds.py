@@ -16,6 +16,7 @@ from harness.interrupts import interrupts_deferred
 from harness.planning.plan import imprecise_cases, shuffle_cases, shuffled_rounds
 from harness.sites.base.running_trial import utc_now
 from harness.store.store import Store, SweepInfo
+from harness.store.summaries import MIN_KEPT_CASES, keep_case
 from harness.sweep.machine_access import with_conditions
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.runner import Round, TrialWatcher, run_round
@@ -135,6 +136,8 @@ class _Rounds:
     def _run_cases(self, round_number: int, cases: Sequence[Case]) -> None:
         """Run a trial of each case, and store it."""
         sweep = self.sweep
+        planned = {case.key: case for case in cases}
+        keeps_summaries = round_number >= self.info.plan.repeats - 1 and len(self.info.plan.cases) >= MIN_KEPT_CASES
         # The overhead and the device's peak are measured once a case: the former takes as long as a window.
         once = round_number == self.extension.once_round
         asked = [
@@ -158,6 +161,8 @@ class _Rounds:
                 keep_unstored(sweep.folder, trial)
                 raise
             self.watcher.ends(stored)
+            if keeps_summaries:
+                keep_case(sweep.store, self.info.id, planned[trial.case.key])
 
 
 def rounds_until_precise(

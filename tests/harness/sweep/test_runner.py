@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from bench.backends.ddp import BACKEND
 from bench.plugins.registry import Plugins
@@ -20,11 +21,14 @@ from harness.sites.base import running_trial
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.sites.base.running_trial import mark_suspended, read_job_handles
 from harness.store.opening import open_store
+from harness.store.summaries import MIN_KEPT_CASES, read_summaries
+from harness.store.tables import case_summaries_table, trials_table
 from harness.sweep import rounds, runner
 from harness.sweep.assessment import assess_result
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.rounds import run_sweep
 from harness.sweep.runner import Round, run_round
+from reports.analysis.case_summary import summarize_case
 from reports.analysis.conditions import missing_measurements, missing_reason
 from tests.support.builders import make_case, make_record
 from tests.support.stores import begin
@@ -279,6 +283,39 @@ def test_a_trial_that_can_not_be_stored_is_kept_until_its_sweep_is_resumed(tmp_p
     assert [trial.round for trial in store.trials(info.id)] == [0, 1]
     assert not kept.exists()
     store.close()
+
+
+def test_of_a_large_sweep_a_case_is_summarized_with_its_last_trial(tmp_path):
+    cases = [make_case(ranks=1, workload_options={"width": width}) for width in range(MIN_KEPT_CASES)]
+    before, running = cases[:-3], cases[-3:]
+    plan = Plan(cases=tuple(cases), skips=(), not_applicable=(), repeats=2)
+    with closing(open_store(str(tmp_path / "r.sqlite"), create=True)) as store:
+        info = begin(store, plan=plan)
+        with store.database.writing("") as connection:
+            row = {"sweep": info.id, "outcome": "ok", "body": "{}"}
+            rows = [{**row, "key": case.key, "round": number} for case in before for number in range(2)]
+            connection.execute(trials_table.insert(), rows)
+
+        def kept() -> int:
+            with store.database.reading() as connection:
+                return connection.execute(sa.select(sa.func.count()).select_from(case_summaries_table)).scalar_one()
+
+        class Watching(Silent):
+            def __init__(self) -> None:
+                self.kept: list[int] = []
+
+            def ends(self, trial):
+                self.kept.append(kept())
+
+        watching = Watching()
+        run_sweep(PreparedSweep(info, store, Far(), Plugins({"ddp": BACKEND}, {}, []), tmp_path), watching)
+        assert [*watching.kept, kept()] == [0, 0, 0, 0, 1, 2, 3]
+        again: list[str] = []
+        seen = {case.key for case in running}
+        found = read_summaries(store, info.id, cases, seen, lambda key, trials: again.append(key), lambda made: None)
+        assert not seen & set(again), "their trials are not read again"
+        trials = store.trials_of_cases(info.id, list(seen))
+        assert all(found[case.key] == summarize_case(case, trials[case.key]) for case in running)
 
 
 class Interrupting:
