@@ -198,7 +198,11 @@ def print_json(document: Any) -> None:
     text = json.dumps(document, allow_nan=False)
     if len(text) <= MAX_INDENTED_LENGTH:
         text = json.dumps(document, indent=2)
-    print(text.replace("\x7f", "\\u007f"), file=results())  # JSON leaves DEL as it is
+    text, stream = text.replace("\x7f", "\\u007f"), results()  # JSON leaves DEL as it is
+    # A stream encodes what it is given as a whole.
+    for begin in range(0, len(text), MAX_INDENTED_LENGTH):
+        stream.write(text[begin : begin + MAX_INDENTED_LENGTH])
+    print(file=stream)
 
 
 def command_line() -> str:

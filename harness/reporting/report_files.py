@@ -19,6 +19,7 @@ from harness.store.artifacts import default_page
 from harness.store.location import store_path
 from harness.store.opening import open_store
 from harness.store.store import Store
+from harness.store.summaries import is_night_kept
 from reports.analysis.answers import workload_answers
 from reports.analysis.findings import analyse_cells
 from reports.analysis.predictions import DEFAULT_PREDICT_OPTIONS, PredictOptions
@@ -93,10 +94,12 @@ def make_report(
     info = store.sweep(sweep)
     stored = read_trials(store, info)
     decisions = decisions_of(info, store.trials(sweep)) if info.suite.until is not None else None
+    has_night = is_night_kept(store, info.id, stored.count)
     store.close()
     cells = report.sweep_cells(info, stored.summaries, plugins.backends, plugins.workloads)
     findings = replace(analyse_cells(cells, predict_options, pricing_of(info.suite, prices)), decisions=decisions)
-    keep_night(store_url, info, stored, findings.cells)
+    if not has_night:
+        keep_night(store_url, info, stored, findings.cells)
     page = report.sweep_page(info, stored, findings)
     result = SweepResult(
         info,

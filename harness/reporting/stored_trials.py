@@ -17,6 +17,8 @@ from reports.analysis.trial_measures import TrialOverhead, overhead_of
 
 MAX_WHOLE_TRIALS = 2_000
 """For the rows of the file in the page. A trial holds every step of every rank."""
+MAX_FIRST_TRIALS = 1_000
+"""The same of a sweep with more, whose file is incomplete in any case."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_trials(store: Store, info: SweepInfo, whole: int = MAX_WHOLE_TRIALS) ->
         StoreError: The store can't be read.
     """
     cases = planned_cases(info)
-    first = _first_keys(cases, store.trial_counts(info.id), whole)
+    counts = store.trial_counts(info.id)
+    first = _first_keys(cases, counts, whole if sum(counts.values()) <= whole else min(whole, MAX_FIRST_TRIALS))
     by_key: dict[str, list[Trial]] = {}
 
     def seen(key: str, trials: list[Trial]) -> None:

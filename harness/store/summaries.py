@@ -204,6 +204,16 @@ def read_night_cells(store: Store, nights: Sequence[Night]) -> list[Night]:
     return whole
 
 
+def is_night_kept(store: Store, sweep: str, trials: int) -> bool:
+    """Whether the summary of a sweep is kept, made by this code of so many trials. Raises :class:`StoreError`."""
+    table = sweep_summaries_table
+    if not store.database.has_table(table):
+        return False
+    kept = (table.c.sweep == sweep) & (table.c.code == summary_code()) & (table.c.trials == trials)
+    with store.database.reading() as connection:
+        return connection.execute(sa.select(sa.exists().where(kept))).scalar_one()
+
+
 def keep_nights(store_url: str, nights: Sequence[tuple[Night, int]]) -> None:
     """Keep summaries of sweeps that have ended, where the store can be written; else it stays as it is.
 

@@ -12,7 +12,6 @@ from typing import Self
 from pydantic import Field
 
 from bench.core.case import Case
-from bench.core.frozen_model import FrozenModel
 from bench.core.gradients import Gradients, ShardedUnits
 from bench.core.machine import NodeFacts
 from bench.core.nccl_report import NcclReport
@@ -40,6 +39,7 @@ from reports.analysis.energy_errors import EnergyError, worst_errors
 from reports.analysis.flags import trial_flags
 from reports.analysis.launch_bound import LaunchBound, find_launch_bound
 from reports.analysis.nccl_paths import nccl_of
+from reports.analysis.numerous_model import NumerousModel
 from reports.analysis.placement import exceeds_cores, hosts_of, share_a_gpu
 from reports.analysis.program_runs import ProgramSummary, summarize_program
 from reports.analysis.rank_resources import variables_of
@@ -56,7 +56,7 @@ from reports.analysis.trial_measures import (
 from reports.analysis.units import rate_unit
 
 
-class CaseNumbers(FrozenModel):
+class CaseNumbers(NumerousModel):
     """What the successful trials of a case measured; the fields are those of :class:`reports.analysis.cells.Cell`."""
 
     throughput: Estimate
@@ -90,7 +90,7 @@ class CaseNumbers(FrozenModel):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
-class CaseSummary(FrozenModel):
+class CaseSummary(NumerousModel):
     """The trials of one case; without any, all of it is empty."""
 
     trials: int = 0

@@ -21,6 +21,7 @@ from reports.analysis.law_selection import (
     shown_law,
 )
 from reports.analysis.laws import ScalingLaw, time_parts
+from reports.analysis.numerous_model import NumerousModel
 from reports.analysis.scaling import CannotFit, Fit, FitMethod, Parameter, Prediction, fit
 from reports.analysis.serial_fraction import gustafson, karp_flatt
 from reports.analysis.stats import Estimate, estimate, speedup_and_efficiency
@@ -28,7 +29,7 @@ from reports.analysis.stats import Estimate, estimate, speedup_and_efficiency
 LINE_STEPS = 32
 
 
-class Point(FrozenModel):
+class Point(NumerousModel):
     """One rank count of a curve. Speed-up and efficiency start from the smallest rank count."""
 
     ranks: int

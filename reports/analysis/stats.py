@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from bench.core.frozen_model import FrozenModel
+from reports.analysis.numerous_model import NumerousModel
 
 CONFIDENCE = 0.95
 NORMAL = 1.96
 """The two-sided 95 % quantile of the normal distribution."""
 
 
-class Estimate(FrozenModel):
+class Estimate(NumerousModel):
     """A value with its 95 % interval over ``n`` trials; from one trial there is a value and no interval."""
 
     value: float

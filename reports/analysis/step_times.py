@@ -26,6 +26,7 @@ from statistics import fmean, median
 from bench.core.frozen_model import FrozenModel
 from bench.core.records import RankRecord
 from bench.core.step_measures import PhaseTimes
+from reports.analysis.numerous_model import NumerousModel
 
 OWN_PARTS = ("data", "forward", "backward", "optimizer")
 STRAGGLER_SHARE = 0.2
@@ -51,7 +52,7 @@ class Straggler(FrozenModel):
     delay_s: float
 
 
-class StepSplit(FrozenModel):
+class StepSplit(NumerousModel):
     """The parts of a step, as means over the ranks; the first seven add up to :attr:`step_s`."""
 
     data_s: float | None
@@ -137,7 +138,7 @@ def find_straggler(own_s: Sequence[float]) -> Straggler | None:
     return Straggler(rank=rank, delay_s=delay_s)
 
 
-class StepTimes(FrozenModel):
+class StepTimes(NumerousModel):
     """The distribution of one rank's step times over all trials, in seconds.
 
     For description only: steps are not independent samples, so these are no intervals of anything. Where a device marks

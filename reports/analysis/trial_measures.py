@@ -13,6 +13,7 @@ from bench.core.machine import NodeFacts
 from bench.core.records import CONNECTIONS, RankRecord, Reading, Trial
 from reports.analysis.device_busy import DeviceTime, device_readings, device_time
 from reports.analysis.energy_errors import EnergyError, energy_errors
+from reports.analysis.numerous_model import NumerousModel
 from reports.analysis.rank_resources import variable_settings, variables_of
 from reports.analysis.stats import Estimate, estimate
 from reports.analysis.step_times import StepSplit, slowest_steps, split_step, throughput_of
@@ -27,7 +28,7 @@ NODE_SEPARATOR = " | "
 COMPARED_SETTINGS = {"steps", "window_s", "precision", "warmup", "verify_steps", "affinity", "telemetry"}
 
 
-class TrialMeasures(FrozenModel):
+class TrialMeasures(NumerousModel):
     """What one successful trial measured in its window. ``None``: unknown."""
 
     round: int
