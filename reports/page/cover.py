@@ -32,7 +32,7 @@ class _Columns(NamedTuple):
 def make_cover(
     answers: Sequence[WorkloadAnswer],
     cells: Sequence[Cell],
-    changes: Sequence[str],
+    above: Sequence[str],
     statements: Sequence[str],
     problems: Sequence[str],
     provenance: Sequence[tuple[str, ...]],
@@ -43,7 +43,8 @@ def make_cover(
     Args:
         answers: One for each workload.
         cells: All cells, with titles for people.
-        changes: One sentence for each sweep that is compared with the first.
+        above: Sentences above all else: one for each sweep that is compared with the first, and one over all workloads
+            where there are too many for a row each.
         statements: Sentences on axes and on nodes.
         problems: One line for each reason why a cell has no number.
         provenance: Rows of a name and its value in each sweep.
@@ -58,7 +59,7 @@ def make_cover(
         answers=tuple(_row(answer, shared, columns) for answer in answers[:MAX_ANSWERS]),
         more_answers=_more(len(answers) - MAX_ANSWERS, "workload"),
         heat=heat_table(answers[:MAX_ANSWERS]),
-        changes=tuple(changes),
+        above=tuple(above),
         statements=tuple(statements[:MAX_STATEMENTS]),
         more_statements=_more(len(statements) - MAX_STATEMENTS, "sentence"),
         outcome=answer_text.outcome_text(cells),

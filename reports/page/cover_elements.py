@@ -74,8 +74,8 @@ class Cover:
     answers: tuple[tuple[Answer, ...], ...]
     """One row for each workload, the workload itself first."""
     heat: HeatTable
-    changes: tuple[str, ...]
-    """What changed between sweeps, above all else."""
+    above: tuple[str, ...]
+    """What changed between sweeps, and what is the fastest in most of many workloads: above all else."""
     statements: tuple[str, ...]
     """What an option gains, where efficiency is lost over nodes: the first of them."""
     more_statements: str

@@ -63,7 +63,8 @@ def bounded_lines(lines: Sequence[str]) -> tuple[str, ...]:
 def fastest_sentence(answers: Sequence[WorkloadAnswer]) -> str | None:
     """Which backend is the fastest in how many workloads, where there are too many to look at each; else ``None``.
 
-    ``The fastest: ddp/gloo in 800 of 1,250 workloads, horovod/gloo in 200; statistically tied in 250.``
+    ``The fastest: ddp/gloo in 800 of 1,250 workloads, horovod/gloo in 200; statistically tied in 250. Below are the
+    first 50 of them.``
     """
     if len(answers) <= MAX_ANSWERS:
         return None
@@ -74,4 +75,4 @@ def fastest_sentence(answers: Sequence[WorkloadAnswer]) -> str | None:
     parts = [", ".join([f"{first} of {len(answers):,} workloads", *others])]
     parts += [f"statistically tied in {tied:,}"] if tied else []
     parts += [f"no number in {unknown:,}"] if unknown else []
-    return f"The fastest: {'; '.join(parts)}."
+    return f"The fastest: {'; '.join(parts)}. Below are the first {MAX_ANSWERS} of them."

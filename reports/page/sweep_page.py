@@ -65,18 +65,19 @@ def make_page(
     answers = workload_answers(findings)
     overall = fastest_sentence(answers)
     changes = tuple(comparison_section.comparison_sentence(comparison) for comparison in comparisons)
-    statements = [*([overall] if overall else ()), *summary.further_sentences(findings)]
+    above = (*changes, *([overall] if overall else ()))
+    statements = list(summary.further_sentences(findings))
     outcomes, scaling = summary.outcome_lines(named), has_curve(cells)
     return Page(
         title=title,
-        answers=(*changes, *bounded_lines(statements)),
+        answers=(*above, *bounded_lines(statements)),
         warnings=bounded_lines([*summary.problem_lines(named), *summary.flag_lines(findings), *remarks]),
         sections=tuple(
             bounded(with_rank_axes(without_curves(section, scaling=scaling)))
             for section in _sections(findings, named, not_applicable, provenance, comparisons)
         ),
         downloads=tuple(downloads),
-        cover=make_cover(answers, cells, changes, statements, outcomes, provenance, note),
+        cover=make_cover(answers, cells, above, statements, outcomes, provenance, note),
     )
 
 

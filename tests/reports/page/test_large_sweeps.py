@@ -51,8 +51,10 @@ def test_the_chapters_are_those_of_the_first_workloads_and_the_others_are_one_ta
 def test_the_first_screen_has_the_first_answers_how_many_follow_and_one_over_all(page):
     assert len(page.cover.answers) == MAX_ANSWERS == len(page.cover.heat.groups)
     assert page.cover.more_answers == "5 more workloads"
-    assert page.cover.statements[0].startswith("The fastest: ddp/gloo")
-    assert f"of {len(WORKLOADS)} workloads" in page.cover.statements[0]
+    (sentence,) = page.cover.above
+    assert sentence.startswith("The fastest: ddp/gloo")
+    assert f"of {len(WORKLOADS)} workloads" in sentence
+    assert sentence.endswith(f"Below are the first {MAX_ANSWERS} of them."), "what follows is a part"
 
 
 def test_the_sentence_over_all_workloads_counts_each_once(findings):
@@ -63,7 +65,7 @@ def test_the_sentence_over_all_workloads_counts_each_once(findings):
     first = replace_fastest(answers[3], ("ddp/gloo",))
     assert fastest_sentence([tie, none, other, *[first] * MAX_ANSWERS]) == (
         f"The fastest: ddp/gloo in {MAX_ANSWERS} of {MAX_ANSWERS + 3} workloads, horovod/mpi in 1; "
-        "statistically tied in 1; no number in 1."
+        f"statistically tied in 1; no number in 1. Below are the first {MAX_ANSWERS} of them."
     )
     assert fastest_sentence([first] * MAX_ANSWERS) is None, "each has a row"
 
