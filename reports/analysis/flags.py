@@ -33,7 +33,7 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "emulated_compute": (
         "the compute is a wait of a stated length; the exchange is real",
-        "compare it with other emulated numbers only",
+        "compare emulated numbers with each other only",
     ),
     "stand_in_data": (
         "the samples are stand-in data, not the data set of the workload",
@@ -99,7 +99,7 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "the CPU quota of the job was used up, and its threads were stopped until the next period",
         "raise the quota (docker --cpus, Kubernetes' limits.cpu), or use fewer ranks or threads",
     ),
-    "host_load": ("other processes used the cores", "stop them, or measure at another time"),
+    "host_load": ("other processes used the cores", "stop other work on these cores, or measure at another time"),
     "cpu_clock_moved": ("the cores' clock changed within the window", "fix the clock, or let the machine cool down"),
     "swapping": ("memory was swapped; above 1 MiB/s the trial is invalid", "use a smaller batch or model"),
     "not_measured": (
