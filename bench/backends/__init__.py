@@ -6,7 +6,7 @@ NOT_PLUGINS = frozenset(
         "ddp_compression",
         "ddp_sharding",
         "fsdp_precision",
-        "horovod_crowds",
+        "horovod_emulated_ranks",
         "horovod_hosts",
         "horovod_rendezvous",
         "programs",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bench.backends.horovod_crowds import look_interval_s, sleeping_waits, split_host, with_longer_cycles
+from bench.backends.horovod_emulated_ranks import look_interval_s, sleeping_waits, split_host, with_longer_cycles
 from bench.backends.horovod_hosts import (
     RENDEZVOUS_PORT_VARIABLE,
     address_of_host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.backends.horovod_crowds import look_interval_s, split_host, with_longer_cycles
+from bench.backends.horovod_emulated_ranks import look_interval_s, split_host, with_longer_cycles
 from bench.backends.horovod_settings import HorovodOptions, effective_settings, environment_variables
 from bench.core.case import Case
 from bench.core.rank_info import RankInfo, read_rank_info

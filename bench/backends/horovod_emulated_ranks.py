@@ -32,7 +32,7 @@ def look_interval_s(case: Case, me: RankInfo) -> float | None:
     return LOOK_INTERVAL_S * me.local_world if "emulated_compute" in case.flags else None
 
 
-def is_crowded(case: Case, me: RankInfo) -> bool:
+def has_many_ranks(case: Case, me: RankInfo) -> bool:
     """Whether many ranks on a machine emulate their compute (pure)."""
     return "emulated_compute" in case.flags and me.local_world > LARGEST_HOST
 
@@ -44,7 +44,7 @@ def split_host(case: Case, me: RankInfo) -> RankInfo:
     of one number on all hosts. It asks the rendezvous for addresses 2.5 times for each of these connections. Hosts
     matter for nothing else here: its hierarchical operations are off.
     """
-    if not is_crowded(case, me) or case.net is not None:
+    if not has_many_ranks(case, me) or case.net is not None:
         return me
     ranks_per_host = max(size for size in range(1, math.isqrt(me.local_world) + 1) if me.local_world % size == 0)
     return replace(me, local_rank=me.local_rank % ranks_per_host, local_world=ranks_per_host)
@@ -60,7 +60,7 @@ def with_longer_cycles(options: HorovodOptions, case: Case, me: RankInfo, env: M
         env: The environment variables that it inherited.
     """
     _, source = tunables(options)["cycle_time_ms"].in_force(env)
-    if source != HOROVOD_DEFAULT or not is_crowded(case, me):
+    if source != HOROVOD_DEFAULT or not has_many_ranks(case, me):
         return options
     return options.model_copy(update={"cycle_time_ms": CYCLE_MS_PER_RANK * me.local_world})
 
