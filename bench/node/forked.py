@@ -206,8 +206,10 @@ def end_forkserver() -> None:
     pid = guardian_pid()
     if pid is None:
         return
+    deadline = time.monotonic() + END_WAIT_S
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-        # One that is stopped by a signal would stay.
-        os.kill(pid, signal.SIGCONT)
-    _has_ended_within(pid, END_WAIT_S)
+        while pid_alive(pid) and time.monotonic() < deadline:
+            # One that is stopped by a signal, which may come at any time, would stay, and be waited for without end.
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(KILL_PAUSE_S)
