@@ -99,7 +99,7 @@ FLAG_MEANINGS: dict[str, tuple[str, str]] = {
         "the CPU quota of the job was used up, and its threads were stopped until the next period",
         "raise the quota (docker --cpus, Kubernetes' limits.cpu), or use fewer ranks or threads",
     ),
-    "host_load": ("other processes used the cores", "stop other work on these cores, or measure at another time"),
+    "host_load": ("other processes used the cores", "free the cores, or measure later"),
     "cpu_clock_moved": ("the cores' clock changed within the window", "fix the clock, or let the machine cool down"),
     "swapping": ("memory was swapped; above 1 MiB/s the trial is invalid", "use a smaller batch or model"),
     "not_measured": (

@@ -145,7 +145,7 @@ def test_a_noisy_host_limits_trust_and_steady_trials_do_not():
     noisy = answer_of({"ddp": {1: 0.1, 2: 0.06}}, conditions=(condition,))
     assert noisy.trust.word == "limited"
     assert noisy.trust.reason.startswith("noisy host")
-    assert noisy.trust.remedy == "stop other work on these cores, or measure at another time"
+    assert noisy.trust.remedy == "free the cores, or measure later"
     steady = answer_of({"ddp": {1: 0.1, 2: 0.06}})
     assert (steady.trust.word, steady.trust.remedy) == ("high", "")
     assert steady.trust.reason == "same work, 3 trials a cell, intervals within ± 0.5 %"
