@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -112,8 +113,9 @@ class RendezvousServer:
     def __init__(self, host: str, port: int) -> None:
         self._listener = listen_at(host, port)
         self._listener.listen(BACKLOG)
-        # A connection is accepted once its request has come, or after a second.
-        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        if sys.platform == "linux":
+            # A connection is accepted once its request has come, or after a second. Other systems know no such option.
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         self._listener.setblocking(False)
         self._wake, self._woken = socket.socketpair()
         self._values: dict[tuple[str, str], bytes] = {}

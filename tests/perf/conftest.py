@@ -16,6 +16,17 @@ from harness.sites.base.contract import TrialRequest
 from harness.sites.local.site import SITE
 from reports.analysis.step_times import throughput_of
 
+SHORT_TRIALS = """
+repeats = 1
+warmup = 2
+steps = 5
+telemetry = "off"
+affinity = "none"
+decompose = false
+own_cost = false
+roofline = false
+"""
+"""Of a suite whose trials are little more than their start."""
 _told: list[str] = []
 RANK_MOMENTS = "tests.perf.rank_moments"
 """What ranks import so that they write down when they reach their parts."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.perf.conftest import SHORT_TRIALS
 from tests.support.alternating import alternating_ratio
 from tests.support.kubernetes_server import stand_in
 from tests.support.namespaces import cluster, unavailable_reason
@@ -31,15 +32,7 @@ SUITE = f"""
 workloads = ["synthetic"]
 backends = ["ddp"]
 nodes = [2]
-repeats = 1
-warmup = 2
-steps = 5
-telemetry = "off"
-affinity = "none"
-decompose = false
-own_cost = false
-roofline = false
-
+{SHORT_TRIALS}
 [options.ddp]
 bucket_cap_mb = {list(range(1, TRIALS + 1))}
 

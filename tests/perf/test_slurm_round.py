@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.perf.conftest import SHORT_TRIALS
 from tests.support.namespaces import cluster
 from tests.support.paths import ROOT
 from tests.support.slurm_cluster import PRIVATE, LittleSlurm, serving, unavailable_reason
@@ -35,15 +36,7 @@ BEFORE = os.environ.get("SCALING_PERF_BEFORE")
 SUITE = f"""
 workloads = ["synthetic"]
 backends = ["ddp"]
-repeats = 1
-warmup = 2
-steps = 5
-telemetry = "off"
-affinity = "none"
-decompose = false
-own_cost = false
-roofline = false
-
+{SHORT_TRIALS}
 [options.ddp]
 bucket_cap_mb = {list(range(1, TRIALS + 1))}
 """
