@@ -28,7 +28,6 @@ from bench.host.processes import process_state
 
 FOLDER_VARIABLE = "SCALING_LOCK_FOLDER"
 """The variable that names the folder."""
-FORMER_VARIABLE = "SCALING_TURNS"
 FOLDER_NAME = "scaling-harness-turns"
 """As former versions call it, whose commands are waited for too."""
 MACHINE_FOLDERS = (Path("/run/lock"), Path("/tmp"))
@@ -180,8 +179,7 @@ class LockFolder:
 
 def lock_folder() -> Path:
     """The folder that :data:`FOLDER_VARIABLE` names, else the machine's: one that all users can write to."""
-    named = os.environ.get(FOLDER_VARIABLE) or os.environ.get(FORMER_VARIABLE)
-    if named:
+    if named := os.environ.get(FOLDER_VARIABLE):
         return from_home(named)
     for place in MACHINE_FOLDERS:
         with suppress(OSError):

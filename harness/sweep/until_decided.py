@@ -6,7 +6,7 @@ without a break.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bench.core.case import Case
@@ -46,19 +46,22 @@ def next_round(
         later: The keys of cases that are measured in rounds of their own, after the others.
     """
     if unvisited := {one.key for one in observed if one.last_round < 0}:
-        rest = len(observed) * (rule.max_rounds - 1)
-        return NextRound(0, _in_order(unvisited, observed, seed, 0), len(unvisited) + rest)
+        return NextRound(0, _in_order(unvisited, observed, seed, 0), _most(observed, rule))
     needed = set(decide(observed, rule, questions).needed)
+    most = _most([one for one in observed if one.key in needed], rule)
     for is_later in (False, True):
         part = [one for one in observed if (one.key in later) == is_later]
         newest = max((one.last_round for one in part), default=0)
         for number in (newest, newest + 1):
             wanted = {one.key for one in part if one.key in needed and one.last_round < number}
             if wanted and number < rule.max_rounds:
-                return NextRound(
-                    number, _in_order(wanted, observed, seed, number), len(needed) * (rule.max_rounds - newest)
-                )
+                return NextRound(number, _in_order(wanted, observed, seed, number), most)
     return None
+
+
+def _most(observed: Iterable[Observed], rule: StoppingRule) -> int:
+    """How many trials these cases have at most in the rounds that they have not visited."""
+    return sum(max(rule.max_rounds - 1 - one.last_round, 0) for one in observed)
 
 
 def _in_order(wanted: set[str], observed: Sequence[Observed], seed: int, number: int) -> list[Case]:

@@ -174,8 +174,10 @@ def test_a_case_that_fails_is_not_repeated(store, tmp_path):
 
 
 def test_no_case_has_more_trials_than_the_cap(store, tmp_path):
-    done = run(new_sweep(store, rounds=2, margin=0.001), store, tmp_path, ModelSite(noise=0.2))
-    assert max(number for _, number in done) <= 1
+    watching, info = Watching(), new_sweep(store, rounds=4, margin=0.001)
+    done = run(info, store, tmp_path, ModelSite(noise=0.2), watching)
+    assert max(number for _, number in done) <= 3
+    assert max(watching.totals) <= 4 * len(CASES), "nor is more announced"
 
 
 def test_an_earlier_sweep_tells_the_noise_of_trials(store, tmp_path):
