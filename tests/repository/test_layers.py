@@ -71,3 +71,13 @@ sys.exit(f"loaded {{loaded}}" if loaded else 0)
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
+
+
+FOLDERS = {".ci", ".github", "bench", "docker", "docs", "findings", "harness", "reports", "suites", "tests"}
+
+
+def test_what_a_run_leaves_behind_is_not_kept():
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    assert {name.split("/")[0] for name in listing.stdout.split("\0") if "/" in name} == FOLDERS
