@@ -15,6 +15,7 @@ from bench.plugins import registry
 from harness.sites.base.contract import TrialRequest
 from harness.sites.local.site import SITE
 from reports.analysis.step_times import throughput_of
+from tests.perf.goals import Measured, table
 
 SHORT_TRIALS = """
 repeats = 1
@@ -28,6 +29,7 @@ roofline = false
 """
 """Of a suite whose trials are little more than their start."""
 _told: list[str] = []
+_measured: list[Measured] = []
 RANK_MOMENTS = "tests.perf.rank_moments"
 """What ranks import so that they write down when they reach their parts."""
 
@@ -77,8 +79,27 @@ def tell_whole():
 
 
 @pytest.fixture
+def goal(request):
+    """``goal(what, values, at_most=…)`` or ``at_least``: a row of the table of goals. ``-m goal`` chooses the tests
+    that have this fixture."""
+
+    def measured(
+        what: str, values: Sequence[float], *, at_most: float | None = None, at_least: float | None = None
+    ) -> None:
+        _measured.append(Measured(what, tuple(values), at_most, at_least))
+
+    return measured
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "goal" in getattr(item, "fixturenames", ()):
+            item.add_marker("goal")
+
+
+@pytest.fixture
 def side_by_side(benchmark, tell):
-    """``side_by_side(ours, theirs, pairs)``: alternate, and record the ratio ours ÷ theirs of every pair."""
+    """``side_by_side(ours, theirs, pairs, what)``: alternate, and record the ratio ours ÷ theirs of every pair."""
 
     def measure(ours: Callable[[], float], theirs: Callable[[], float], pairs: int, what: str) -> list[float]:
         seen: list[tuple[float, float]] = []
@@ -107,4 +128,8 @@ def pytest_terminal_summary(terminalreporter):
     if _told:
         terminalreporter.section("measured: medians and spreads")
         for line in _told:
+            terminalreporter.write_line(line)
+    if _measured:
+        terminalreporter.section("goals")
+        for line in table(_measured):
             terminalreporter.write_line(line)

@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from statistics import median
 
 import pytest
 
 from bench.host.network import LOOPBACK, free_port
-from tests.perf.conftest import spread
 from tests.support.paths import ROOT
 
 PAIRS, GOAL = 10, 3
@@ -19,7 +17,7 @@ PAIRS, GOAL = 10, 3
 
 
 @pytest.mark.parametrize("ranks", [2])
-def test_time_beside_a_plain_loop(benchmark, tell, ranks):
+def test_time_beside_a_plain_loop(benchmark, goal, ranks):
     arguments = [str(ranks), str(free_port(LOOPBACK.address)), str(PAIRS)]
 
     def run() -> dict[str, list[list[float]]]:
@@ -40,6 +38,4 @@ def test_time_beside_a_plain_loop(benchmark, tell, ranks):
     excess = {key: [100 * (own / plain - 1) for own, plain in pairs] for key, pairs in found.items()}
     benchmark.extra_info |= {"excess_percent": excess}
     for key, values in excess.items():
-        tell(f"{key} bytes: {spread(values, 'pairs')}")
-    over = [key for key, values in excess.items() if median(values) > GOAL]
-    tell(f"goal {GOAL} % or less; above: {', '.join(over) or 'none'}")
+        goal(f"{key} bytes beside a plain loop, % longer", values, at_most=GOAL)

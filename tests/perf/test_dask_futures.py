@@ -11,6 +11,7 @@ from bench.core.case import Case
 from tests.perf.conftest import throughput
 
 STEPS, PAIRS, BATCH, RANKS = 100, 7, 128, 2
+CHAIN_GOAL, DDP_GOAL = 4, 0.85
 
 
 def gradients_of(parameters, rank):
@@ -69,23 +70,25 @@ def plain_chain(client) -> float:
     return BATCH / statistics.median(times)
 
 
-def test_our_tasks_beside_a_plain_chain_of_futures(side_by_side, cluster):
+def test_our_tasks_beside_a_plain_chain_of_futures(side_by_side, goal, cluster):
     case = Case(workload="synthetic", backend="dask", transport="tasks", ranks=RANKS, batch=BATCH, steps=STEPS)
-    side_by_side(
+    ratios = side_by_side(
         lambda: throughput(case),
         lambda: plain_chain(cluster),
         PAIRS,
         "samples/s of our dask/tasks mlp cell ÷ a plain chain of futures, 2 ranks, batch 128",
     )
+    goal("samples/s, Dask tasks ÷ a chain of futures, 2 ranks", ratios, at_least=CHAIN_GOAL)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_our_tasks_beside_ddp(side_by_side, ranks):
+def test_our_tasks_beside_ddp(side_by_side, goal, ranks):
     dask = Case(workload="synthetic", backend="dask", transport="tasks", ranks=ranks, batch=BATCH, steps=STEPS)
     ddp = Case(workload="synthetic", backend="ddp", transport="gloo", ranks=ranks, batch=BATCH, steps=STEPS)
-    side_by_side(
+    ratios = side_by_side(
         lambda: throughput(dask),
         lambda: throughput(ddp),
         PAIRS,
         f"samples/s of our dask/tasks mlp cell ÷ our ddp/gloo cell, {ranks} ranks, global batch 128",
     )
+    goal(f"samples/s, Dask tasks ÷ DDP, {ranks} ranks", ratios, at_least=DDP_GOAL)

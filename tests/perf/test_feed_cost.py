@@ -18,6 +18,7 @@ from bench.workloads.training import Training
 from tests.perf.conftest import throughput
 
 BATCH, STEPS, PAIRS = 64, 900, 12
+ARTICLE_GOAL, FEED_GOAL = 7.5, 0.95
 CASE = Case(
     workload="mnist",
     backend="single",
@@ -67,13 +68,14 @@ def by_data_loader(split) -> float:
     return steps * BATCH / (time.perf_counter() - began)
 
 
-def test_our_feed_beside_the_article_s(side_by_side, data):
-    side_by_side(
+def test_our_feed_beside_the_article_s(side_by_side, goal, data):
+    ratios = side_by_side(
         lambda: throughput(CASE),
         lambda: by_data_loader(data),
         PAIRS,
         "samples/s of our cell ÷ a DataLoader transforming each sample, batch 64, linear",
     )
+    goal("samples/s, mnist ÷ the article's DataLoader", ratios, at_least=ARTICLE_GOAL)
 
 
 class Resident:
@@ -93,11 +95,13 @@ def rate(feed) -> float:
     return STEPS * BATCH / sum(time_steps(work.step, STEPS))
 
 
-def test_our_feed_beside_a_resident_batch(side_by_side, data):
+def test_our_feed_beside_a_resident_batch(side_by_side, goal, data):
     def fed() -> float:
         return rate(ShardFeed(data, CASE, Session()))
 
     def resident() -> float:
         return rate(Resident(ShardFeed(data, CASE, Session())))
 
-    side_by_side(fed, resident, 40, "samples/s of a step with our feed ÷ on a resident batch, batch 64, linear")
+    what = "samples/s of a step with our feed ÷ on a resident batch"
+    ratios = side_by_side(fed, resident, 40, f"{what}, batch 64, linear")
+    goal(what, ratios, at_least=FEED_GOAL)

@@ -35,7 +35,7 @@ LONGEST_START_S = 60
 @pytest.mark.parametrize(
     ("backend", "transport", "ranks"), [("single", "none", 1), ("ddp", "gloo", RANKS), ("horovod", "gloo", RANKS)]
 )
-def test_throughput_with_timing_and_sampling(benchmark, tell, tmp_path, backend, transport, ranks):
+def test_throughput_with_timing_and_sampling(benchmark, tell, goal, tmp_path, backend, transport, ranks):
     case = Case(
         workload="synthetic",
         backend=backend,
@@ -57,8 +57,9 @@ def test_throughput_with_timing_and_sampling(benchmark, tell, tmp_path, backend,
     benchmark.pedantic(ask, rounds=TRIALS, iterations=1)
     found = estimate(ratios, "1")
     benchmark.extra_info |= {"with_to_without": ratios, "estimate": found.model_dump()}
-    costs = spread([100 * (1 - ratio) for ratio in ratios], "trials")
-    tell(f"{formatting.overheads({backend: found})[0]}; goal {COST_GOAL} % or less; median {costs}")
+    costs = [100 * (1 - ratio) for ratio in ratios]
+    tell(f"{formatting.overheads({backend: found})[0]}; median {spread(costs, 'trials')}")
+    goal(f"{backend}, {ranks} ranks: timing and sampling, % of throughput", costs, at_most=COST_GOAL)
 
 
 class Screen:
@@ -141,7 +142,7 @@ def share_of_a_core(folder: Path, screen: Screen) -> float:
 
 
 @pytest.mark.parametrize("place", [nowhere, terminal])
-def test_processor_time_of_the_harness_while_ranks_run(benchmark, tell, tmp_path, place):
+def test_processor_time_of_the_harness_while_ranks_run(benchmark, goal, tmp_path, place):
     shares: list[float] = []
     drawn: list[int] = []
 
@@ -156,4 +157,4 @@ def test_processor_time_of_the_harness_while_ranks_run(benchmark, tell, tmp_path
     # Without a line that moves, drawing would not have been measured.
     assert all(drawn) == (place is terminal), drawn
     benchmark.extra_info |= {"percent_of_a_core": shares, "bytes_drawn": drawn}
-    tell(f"percent of one core: median {spread(shares, 'sweeps')}; goal less than {SHARE_GOAL}")
+    goal(f"the sweep's own process, drawing {place.__name__}, % of a core", shares, at_most=SHARE_GOAL)

@@ -26,6 +26,7 @@ from tests.support.namespaces import cluster, unavailable_reason
 from tests.support.paths import ROOT
 from tests.support.sagemaker_hosts import ML, sagemaker_on
 
+GOAL = 0.4
 TRIALS = int(os.environ.get("SCALING_PERF_TRIALS", "6"))
 PAIRS = int(os.environ.get("SCALING_PERF_PAIRS", "1"))
 SUITE = f"""
@@ -68,7 +69,9 @@ def sweep_s(site: str, folder: Path, env: Mapping[str, str], *, pack: bool) -> f
     return took_s
 
 
-def compare(tell: Callable[[str], None], site: str, folder: Path, env: Mapping[str, str]) -> None:
+def compare(
+    tell: Callable[[str], None], goal: Callable[..., None], site: str, folder: Path, env: Mapping[str, str]
+) -> None:
     folders = iter(range(2 * PAIRS))
 
     def side(*, pack: bool) -> float:
@@ -77,14 +80,15 @@ def compare(tell: Callable[[str], None], site: str, folder: Path, env: Mapping[s
     ratio = alternating_ratio(lambda: side(pack=True), lambda: side(pack=False), PAIRS)
     spread = f" ({ratio.low:.3f}–{ratio.high:.3f}, {PAIRS} pairs)" if PAIRS > 1 else ""
     tell(f"{site}, {TRIALS} trials on 2 nodes: a round in one job takes {ratio.median:.3f}{spread} of a job a trial")
+    goal(f"{site}, {TRIALS} trials on 2 nodes: a round in one job ÷ a job a trial", ratio.ratios, at_most=GOAL)
 
 
-def test_a_round_in_the_pods_of_one_job(tell, tmp_path):
+def test_a_round_in_the_pods_of_one_job(tell, goal, tmp_path):
     with stand_in(tmp_path / "cluster") as found:
-        compare(tell, "kubernetes", tmp_path, {"KUBECONFIG": str(found.kubeconfig(tmp_path / "kubeconfig"))})
+        compare(tell, goal, "kubernetes", tmp_path, {"KUBECONFIG": str(found.kubeconfig(tmp_path / "kubeconfig"))})
 
 
 @pytest.mark.skipif(unavailable_reason() is not None, reason=f"no hosts can be made: {unavailable_reason()}")
-def test_a_round_in_one_training_job(tell, tmp_path):
+def test_a_round_in_one_training_job(tell, goal, tmp_path):
     with cluster(["algo-1", "algo-2"], private=(ML,)) as nodes, sagemaker_on(nodes) as service:
-        compare(tell, "sagemaker", tmp_path, service.env)
+        compare(tell, goal, "sagemaker", tmp_path, service.env)
