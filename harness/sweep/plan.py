@@ -25,6 +25,7 @@ from harness.sites.base.contract import DEFAULT_SITE, Site, find_site, site_name
 from harness.sweep.duration import SweepDuration
 from harness.sweep.plugins import use_plugin_files, with_programs, with_sources
 from reports.analysis import case_titles
+from reports.analysis.decisions import NO_QUESTION, questions_of
 from reports.analysis.formatting import counted, small_share
 from reports.analysis.formatting import duration as duration_text
 from reports.formats.documents import versioned
@@ -144,6 +145,8 @@ def plan_sweep(request: SuiteRequest, site_name: str = DEFAULT_SITE) -> PlannedS
         log.warning("%s", problem)
     for name, reason in idle_parts(plan).items():
         log.warning("nothing of %s runs: %s", name, reason)
+    if suite.until and plan.cases and not questions_of(plan.cases):
+        log.warning("--until decided: %s", NO_QUESTION)
     for line in _unused_settings(request, suite, site, plugins):
         log.warning("%s", line)
     return PlannedSweep(suite, site, plan, plugins)

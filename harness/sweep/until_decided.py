@@ -13,7 +13,7 @@ from bench.core.case import Case
 from harness.planning.plan import shuffle_cases
 from harness.reporting.decisions import observe, stopping_rule, with_trial
 from harness.store.store import Store, SweepInfo
-from reports.analysis.decisions import Observed, Question, StoppingRule, decide, questions_of
+from reports.analysis.decisions import Observed, Question, StoppingRule, decide, most_trials, questions_of
 
 
 class NextRound(NamedTuple):
@@ -46,7 +46,9 @@ def next_round(
         later: The keys of cases that are measured in rounds of their own, after the others.
     """
     if unvisited := {one.key for one in observed if one.last_round < 0}:
-        return NextRound(0, _in_order(unvisited, observed, seed, 0), _most(observed, rule))
+        ended = sum(min(one.last_round + 1, rule.max_rounds) for one in observed)
+        most = most_trials([one.key for one in observed], rule, questions) - ended
+        return NextRound(0, _in_order(unvisited, observed, seed, 0), most)
     needed = set(decide(observed, rule, questions).needed)
     most = _most([one for one in observed if one.key in needed], rule)
     for is_later in (False, True):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
 from reports.analysis.decisions import Decision, Decisions, Rival
+from reports.analysis.flags import remedy
 from reports.analysis.trust import Trust, trust_in
 
 FEW_TRIALS, SETTLED = "few_trials", "settled"
@@ -30,9 +31,15 @@ def with_settled_flags(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 def trust_by_decisions(cells: Sequence[Cell], decisions: Decisions | None) -> Trust:
     """The trust in an answer that is drawn from these cells (pure); ``None``: the number of rounds was fixed."""
     keys = {cell.case.key for cell in cells}
-    asked = [decision for decision in decisions.decisions if keys & set(decision.cells)] if decisions else []
-    if decisions is None or not asked:
+    if decisions is None:
         return trust_in(cells)
+    asked = [
+        decision for decision in decisions.decisions if keys & set(decision.cells) and not decision.compares_nothing
+    ]
+    if not asked:
+        trust = trust_in(cells)
+        # More repeats would change nothing: no question needs them.
+        return trust.model_copy(update={"remedy": remedy(SETTLED)}) if trust.remedy == remedy(FEW_TRIALS) else trust
     undecided = sum(decision.state != "decided" for decision in asked)
     questions = formatting.counted(len(asked), "question")
     if undecided:

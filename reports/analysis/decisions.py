@@ -9,7 +9,7 @@ left are unlikely to decide is given up. Everything is a function of the trials 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field
@@ -39,6 +39,11 @@ WIDEST = math.log(1e6)
 """An interval whose ends differ by a larger factor says nothing."""
 NO_NUMBER = "no cell has a number"
 ONE_NUMBER = "the others have no number"
+NO_QUESTION = (
+    "there is no question to decide, since no backend or rank count has another one to be compared with: each case "
+    "runs once; leave --until decided out to repeat it"
+)
+NO_TRIAL_LEFT = "no trial is left"
 Kind = Literal["fastest", "peak", "efficiency"]
 State = Literal["decided", "open", "given_up"]
 Word = Literal["slower", "equivalent", "not_faster", "open"]
@@ -103,6 +108,12 @@ class Decision(FrozenModel):
     rounds_needed: int | None = None
     """Where it is not decided: after how many trials of each cell it is likely to be."""
     reason: str | None = None
+    """Why nothing was compared, or why it was given up where that is not for the chance to decide it."""
+
+    @property
+    def compares_nothing(self) -> bool:
+        """Whether it is over because fewer than two of its cells have a number, or can still have one."""
+        return self.state == "decided" and self.reason is not None
 
 
 class Decisions(FrozenModel):
@@ -113,6 +124,7 @@ class Decisions(FrozenModel):
     trials: int
     """Those that ran."""
     max_trials: int
+    """Those of cells that a question is about, as often as the rule allows, and one of each other cell."""
     needed: tuple[str, ...]
     """The keys of the cells that open questions involve, in the order of the plan."""
     noise: float | None
@@ -175,21 +187,31 @@ def decide(observed: Sequence[Observed], rule: StoppingRule, questions: Sequence
     newest = max((one.last_round for one in observed), default=0)
     evidence = _Evidence(by_key, logs, noise, rule, math.log1p(rule.margin), newest)
     asked = questions_of([one.case for one in observed]) if questions is None else questions
-    decisions = tuple(_decide(question, evidence) for question in asked)
+    more = {key for key, one in by_key.items() if one.last_round + 1 < rule.max_rounds}
+    decisions = tuple(_given_up_without(more, _decide(question, evidence)) for question in asked)
     wanted = {key for decision in decisions if decision.state == "open" for key in _involved(decision)}
     return Decisions(
         rule=rule,
         decisions=decisions,
         trials=sum(one.trials for one in observed),
-        max_trials=len(observed) * rule.max_rounds,
-        needed=tuple(
-            key
-            for key, one in by_key.items()
-            if one.last_round < 0 or (key in wanted and one.last_round + 1 < rule.max_rounds)
-        ),
+        max_trials=most_trials(by_key, rule, asked),
+        needed=tuple(key for key, one in by_key.items() if one.last_round < 0 or key in wanted & more),
         noise=math.sqrt(noise.pooled.variance) if noise.is_known else None,
         noise_source=noise.pooled.source,
     )
+
+
+def most_trials(keys: Collection[str], rule: StoppingRule, questions: Sequence[Question]) -> int:
+    """How many trials these cases have at most (pure): one that no question is about runs once."""
+    asked = {key for question in questions for key in question.keys}
+    return sum(rule.max_rounds if key in asked else 1 for key in keys)
+
+
+def _given_up_without(more: Collection[str], decision: Decision) -> Decision:
+    """The decision, given up where it is open and none of the cells that would help has a trial left."""
+    if decision.state != "open" or not set(_involved(decision)).isdisjoint(more):
+        return decision
+    return decision.model_copy(update={"state": "given_up", "reason": NO_TRIAL_LEFT})
 
 
 def _involved(decision: Decision) -> Iterator[str]:

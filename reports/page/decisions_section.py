@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
-from reports.analysis.decisions import Decision, Decisions, Rival
+from reports.analysis.decisions import NO_QUESTION, Decision, Decisions, Rival
 from reports.analysis.findings import group_cells
 from reports.analysis.group_titles import short_titles
 from reports.analysis.scaling_reach import EFFICIENCY_BAR
@@ -27,16 +27,28 @@ def sections(decisions: Decisions | None, cells: Sequence[Cell]) -> tuple[Sectio
     for workload, *others in decisions_table(decisions, cells).rows:
         rows.setdefault(str(workload), []).append(tuple(map(str, others)))
     tables = tuple(Table(workload, HEADER[1:], tuple(own)) for workload, own in rows.items())
-    return (Section(TITLE, f"{cost_text(decisions)} {_terms(decisions)}", tables=tables),)
+    terms = f" {_terms(decisions)}" if decisions.decisions else ""
+    return (Section(TITLE, f"{cost_text(decisions)}{terms}", tables=tables),)
 
 
 def cost_text(decisions: Decisions) -> str:
     """``18 of 25 questions were decided by 34 of at most 72 trials; 7 were given up.``"""
-    states = Counter(decision.state for decision in decisions.decisions)
+    if not decisions.decisions:
+        return f"{NO_QUESTION[0].upper()}{NO_QUESTION[1:]}."
+    states = Counter(decision.state for decision in decisions.decisions if not decision.compares_nothing)
+    empty = len(decisions.decisions) - states.total()
     asked = formatting.counted(len(decisions.decisions), "question")
-    text = f"{states['decided']} of {asked} were decided by {decisions.trials} of at most {decisions.max_trials} trials"
-    given_up = states["given_up"]
-    return f"{text}; {given_up} {'was' if given_up == 1 else 'were'} given up." if given_up else f"{text}."
+    parts = [
+        f"{states['decided']} of {asked} were decided by {decisions.trials} of at most {decisions.max_trials} trials"
+    ]
+    for count, verb, what in (
+        (states["given_up"], ("was", "were"), "given up"),
+        (states["open"], ("is", "are"), "open"),
+        (empty, ("had", "had"), "nothing to compare, since cells failed"),
+    ):
+        if count:
+            parts.append(f"{count} {verb[count > 1]} {what}")
+    return f"{'; '.join(parts)}."
 
 
 def _terms(decisions: Decisions) -> str:
@@ -106,6 +118,8 @@ def _answer(decision: Decision, cells: Mapping[str, Cell]) -> str:
     if decision.state == "decided":
         return text
     state = "given up" if decision.state == "given_up" else "open"
+    if decision.reason and not decision.rounds_needed:
+        state = f"{state} ({decision.reason})"
     needed = f": about {decision.rounds_needed:,} trials each would decide it" if decision.rounds_needed else ""
     return f"{state}{needed}; most likely {text}"
 

@@ -107,3 +107,12 @@ def test_what_is_no_recording_is_refused_before_anything_is_measured(tmp_path, c
 def test_a_recording_on_other_machines_is_theirs(tmp_path):
     request = SuiteRequest("quick", {"telemetry": f"replay:{tmp_path}/there.jsonl", "ranks": (1,)})
     assert plan_sweep(request, "slurm").suite.telemetry.endswith("there.jsonl")
+
+
+def test_a_sweep_until_decided_without_a_question_says_that_each_case_runs_once(caplog):
+    few = {"until": "decided", "workloads": ("synthetic",), "backends": ("single",)}
+    plan_sweep(SuiteRequest("quick", {**few, "ranks": (1,)}))
+    assert "--until decided: there is no question to decide" in caplog.text
+    caplog.clear()
+    plan_sweep(SuiteRequest("quick", {**few, "ranks": (1,), "backends": ("single", "ddp")}))
+    assert "no question" not in caplog.text

@@ -8,7 +8,7 @@ import pytest
 
 from reports.analysis.answers import workload_answers
 from reports.analysis.cells import make_cells
-from reports.analysis.decided_cells import with_settled_flags
+from reports.analysis.decided_cells import trust_by_decisions, with_settled_flags
 from reports.analysis.decisions import Observed, StoppingRule, decide
 from reports.analysis.findings import analyse_cells
 from tests.support.builders import make_case, make_trial
@@ -66,3 +66,25 @@ def test_what_disturbed_the_numbers_weighs_more_than_what_was_decided(flag):
     (answer,) = workload_answers(replace(analyse_cells(disturbed), decisions=decisions))
     assert answer.trust.word in ("limited", "low")
     assert "decided" not in answer.trust.reason
+
+
+def test_an_answer_without_a_question_is_trusted_by_its_trials_and_names_a_remedy_that_helps():
+    case = CASES["ddp", 1]
+    for outcome, others in (("ok", ()), ("failed", (CASES["horovod", 1],))):
+        trials = [make_trial(case, 0, 0.1), *(make_trial(other, 0, 0.1, outcome=outcome) for other in others)]
+        cells = with_settled_flags(make_cells((case, *others), {}, trials, {}))
+        observed = [
+            Observed(
+                cell.case,
+                cell.case.key,
+                {one.round: one.throughput for one in cell.measures},
+                0,
+                1,
+                is_settled=cell.outcome != "ok",
+            )
+            for cell in cells
+        ]
+        decisions = decide(observed, StoppingRule(max_rounds=5))
+        trust = trust_by_decisions(cells[:1], decisions)
+        assert (trust.word, trust.reason) == ("low", "one trial: no interval")
+        assert trust.remedy == "sweep without --until decided"

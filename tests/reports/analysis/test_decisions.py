@@ -135,3 +135,18 @@ def test_wrong_answers_are_rare_where_all_answers_are_just_beyond_the_margin(nam
     assert wrong <= 0.05 * 3 * len(questions)
     assert decided >= 0.5 * 3 * len(questions)
     assert trials < 3 * fixed(cases, questions, truth, made_up(name, 0.01, random_), RULE).trials
+
+
+def test_a_question_whose_cells_have_no_trial_left_is_given_up_whatever_the_trials_were():
+    contaminated = [one._replace(rates={}) for one in observe(("ddp", 1, STEADY), ("ddp", 2, STEADY))]
+    found = decide(contaminated, StoppingRule(max_rounds=4))
+    assert {(one.state, one.answer, one.reason) for one in found.decisions} == {("given_up", None, "no trial is left")}
+    assert {one.state for one in decide(contaminated, RULE).decisions} == {"open"}
+    single = decide(observe(("ddp", 1, [100.0]), ("ddp", 2, [120.0])), StoppingRule(max_rounds=1))
+    assert {one.state for one in single.decisions} == {"given_up"}
+
+
+def test_a_cell_that_no_question_is_about_runs_once():
+    found = decide(observe(("ddp", 2, [100.0])), RULE)
+    assert (found.decisions, found.needed, found.max_trials) == ((), (), 1)
+    assert decide(observe(("ddp", 2, [100.0]), ("horovod", 2, [100.0])), RULE).max_trials == 10

@@ -67,6 +67,35 @@ def test_a_question_that_was_given_up_is_told_apart_from_one_that_is_open():
         assert (" given up." in cost_text(found)) == (state == "given up")
 
 
+def observe_all(**changes) -> list[Observed]:
+    return [Observed(cell.case, cell.case.key, {}, 0, 1)._replace(**changes) for cell in CELLS]
+
+
+def test_questions_whose_cells_failed_are_not_counted_as_decided():
+    found = decide(observe_all(is_settled=True), StoppingRule(max_rounds=4))
+    text = cost_text(found)
+    assert text.startswith("0 of ")
+    assert text.endswith(f"; {len(found.decisions)} had nothing to compare, since cells failed.")
+
+
+def test_questions_that_have_no_trial_left_and_those_of_an_interrupted_sweep_are_told():
+    count = len(decide(observe_all(), StoppingRule(max_rounds=4)).decisions)
+    assert cost_text(decide(observe_all(), StoppingRule(max_rounds=4))).endswith(f"; {count} are open.")
+    exhausted = decide(observe_all(), StoppingRule(max_rounds=1))
+    assert cost_text(exhausted).endswith(f"; {count} were given up.")
+    one = decide(observe_all(rates={0: 100.0}), StoppingRule(max_rounds=1))
+    assert any("given up (no trial is left); most likely " in row[2] for row in decisions_table(one, CELLS).rows)
+
+
+def test_a_sweep_without_a_question_says_so_and_how_to_repeat_its_cases():
+    cell = CELLS[0]
+    found = decide([Observed(cell.case, cell.case.key, {0: 100.0}, 0, 1)], StoppingRule(max_rounds=4))
+    assert cost_text(found).startswith("There is no question to decide, since no backend or rank count")
+    assert "leave --until decided out" in cost_text(found)
+    (section,) = sections(found, [cell])
+    assert section.subtitle == cost_text(found)
+
+
 def test_a_sweep_with_a_fixed_number_of_rounds_has_no_such_section():
     assert sections(None, CELLS) == ()
     assert not decisions_table(None, CELLS).rows
