@@ -16,6 +16,9 @@ SHAPE = 1 / 3
 """Δ. The first looks, at which the noise is known least, are the strictest; the last is not much stricter than a single
 look would be."""
 MANY_LOOKS = 30
+MOST_INTEGRATED = 1000
+"""The integration takes time that grows faster than the number of looks. Beyond this many the constant is extrapolated:
+what it lacks to that of looks without end shrinks with the root of their number."""
 STEP, STEP_OF_MANY = 0.05, 0.2
 """Of the grid of the integration, in standard deviations of one increment."""
 WIDTH = 8.0
@@ -45,6 +48,9 @@ def _beyond(quantile: float) -> float:
 def _constant(error: float, looks: int) -> float:
     from scipy.optimize import brentq
 
+    if looks > MOST_INTEGRATED:
+        last, quarter = _constant(error, MOST_INTEGRATED), _constant(error, MOST_INTEGRATED // 4)
+        return last + (last - quarter) * (1 - math.sqrt(MOST_INTEGRATED / looks))
     low, high = 0.0, 8.0
     return float(brentq(lambda constant: crossing_probability(constant, looks) - error, low, high, xtol=1e-3))
 

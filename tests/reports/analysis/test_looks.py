@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from reports.analysis.looks import Looks
+from reports.analysis.looks import Looks, crossing_probability
 
 
 def quantile(looks: Looks, look: int) -> float:
@@ -36,3 +36,10 @@ def test_the_first_looks_are_the_strictest_and_those_beyond_the_last_are_like_it
     assert levels[-1] < 0.025
     assert sum(levels) > 0.025, "a union bound would allow less"
     assert looks.level(12) == levels[-1]
+
+
+def test_of_very_many_looks_the_constant_is_extrapolated_and_not_integrated_for_minutes():
+    looks = Looks(0.05, 3000)
+    constant = quantile(looks, 3000)
+    assert crossing_probability(constant, 3000) == pytest.approx(0.05, abs=2e-4)
+    assert quantile(Looks(0.05, 100_000), 100_000) == pytest.approx(constant, abs=0.02)
