@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from bench.node.guarded_command import guarded
+
 LOOK_EVERY_S = 0.5
 PIPED_EVERY_S = 15.0
 """Between two lines where they stay: in a file, or a job's log."""
@@ -72,12 +74,13 @@ def run_logged(
     """
     began = shown_at = clock()
     live, shown = out.isatty(), ""
-    written = BuildLog()
+    written, words = BuildLog(), guarded(command)
     with (
         log.open("a") as output,
         log.open(errors="replace") as reader,
-        # A group of its own, which ends as a whole: an interrupted build leaves no compiler behind.
-        subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT, process_group=0) as process,
+        # A group of its own, which ends as a whole: an interrupted build leaves no compiler behind. Nor does one whose
+        # command is killed, or whose terminal is closed.
+        subprocess.Popen(words, env=env, stdout=output, stderr=subprocess.STDOUT, process_group=0) as process,
         _ended_on_error(process),
     ):
         reader.seek(0, os.SEEK_END)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import subprocess
 import sys
 import time
 from io import StringIO
@@ -92,8 +94,36 @@ def test_an_interrupted_build_leaves_no_compiler_behind(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_logged([sys.executable, "-c", compiler], os.environ, log, "Horovod", Interrupted(tmp_path / "s", True))
-    pid = int(log.read_text())
+    assert ends(int(log.read_text()))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_build_whose_command_is_killed_or_loses_its_terminal_leaves_no_compiler_behind(tmp_path, signum):
+    log = tmp_path / "build.log"
+    program = (
+        "import os, pathlib, sys\n"
+        "from harness.setup.build_progress import run_logged\n"
+        "run_logged(['sh', '-c', 'sleep 600 & echo $!; wait'], os.environ, pathlib.Path(sys.argv[1]), 'Horovod')"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(log)], stdout=subprocess.DEVNULL) as command:
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert command.poll() is None
+            time.sleep(0.01)
+        command.send_signal(signum)
+    assert ends(int(log.read_text()))
+
+
+def ends(pid: int) -> bool:
+    """Whether a process ends, within half a minute."""
     deadline = time.monotonic() + 30
     while pid_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not pid_alive(pid)
+    return not pid_alive(pid)
+
+
+def test_the_exit_status_is_that_of_the_command_and_one_that_is_missing_is_named(tmp_path):
+    log = tmp_path / "build.log"
+    with (tmp_path / "screen").open("w") as screen:
+        assert run_logged(["sh", "-c", "exit 3"], os.environ, log, "Horovod", screen) == 3
+        assert run_logged(["no-such-compiler"], os.environ, log, "Horovod", screen) == 1
+    assert log.read_text() == "no-such-compiler: No such file or directory\n"
