@@ -22,7 +22,7 @@ from harness.sweep.prepared import PreparedSweep
 from harness.sweep.runner import Round, TrialWatcher, run_round
 from harness.sweep.unstored import keep_unstored, store_kept
 from harness.sweep.until_decided import rounds_until_decided
-from harness.sweep.windows import with_chosen_windows
+from harness.sweep.windows import KnownSpread, known_spreads, with_chosen_windows
 from reports.analysis.step_times import throughput_of
 
 MEASURED_LATER = Condition(
@@ -91,6 +91,9 @@ class _Rounds:
         self.info = sweep.info
         self.extending_s = 0.0
         """How long the extension took, in seconds."""
+        self.spreads: list[KnownSpread] | None = None
+        """Of the trials so far, where windows adapt to them. They are read from the store once: a sweep that decides
+        after each trial would read all trials before each of them."""
 
     def run(self) -> None:
         """All rounds of the plan, those of its extension, and those that a precision needs."""
@@ -145,7 +148,9 @@ class _Rounds:
             for case in cases
         ]
         if any(case.adapt_window for case in asked):
-            asked = with_chosen_windows(asked, round_number, sweep.store.trials(self.info.id))
+            if self.spreads is None:
+                self.spreads = known_spreads(sweep.store.trials(self.info.id))
+            asked = with_chosen_windows(asked, round_number, self.spreads)
         environment = self.info.environment.id
         this = Round(round_number, sweep.site, sweep.plugins.backends, sweep.folder, environment, sweep.access)
         for trial in run_round(asked, this, self.watcher):
@@ -160,6 +165,8 @@ class _Rounds:
             except BaseException:
                 keep_unstored(sweep.folder, trial)
                 raise
+            if self.spreads is not None:
+                self.spreads += known_spreads([stored])
             self.watcher.ends(stored)
             if keeps_summaries:
                 keep_case(sweep.store, self.info.id, planned[trial.case.key])

@@ -11,7 +11,7 @@ from bench.core.case import Case
 from bench.plugins import registry
 from harness.sites.local.site import SITE
 from harness.sweep.runner import run_trial
-from harness.sweep.windows import with_chosen_windows
+from harness.sweep.windows import known_spreads, with_chosen_windows
 from reports.analysis.window_length import TrialSpread, spread_of
 
 PAIRS, LEARNED = 8, 2
@@ -55,7 +55,7 @@ def test_width_for_the_time(benchmark, tell, tmp_path, workload, backend, transp
 
     for _ in range(LEARNED):
         take(case)
-    (adapted,) = with_chosen_windows([case], LEARNED, trials)
+    (adapted,) = with_chosen_windows([case], LEARNED, known_spreads(trials))
     fixed: list[TrialSpread] = []
     auto: list[TrialSpread] = []
 

@@ -161,6 +161,23 @@ def test_windows_that_adapt_do_so_from_the_third_trial_on_and_are_the_same_after
     assert all((window is not None) == (number >= 2) for number, window in adapted.items())
 
 
+class CountedStore(Store):
+    """Counts how often all trials of a sweep are read."""
+
+    read = 0
+
+    def trials(self, sweep):
+        self.read += 1
+        return super().trials(sweep)
+
+
+def test_windows_that_adapt_read_the_trials_of_a_sweep_once_however_many_it_has(store, tmp_path):
+    info, counted = new_sweep(store, cases=ADAPTED, adapt_window=True), CountedStore(store.database, store.location)
+    done = run(info, counted, tmp_path, ModelSite(noise=0.1, steps=20))
+    assert max(number for _, number in done) >= 2
+    assert counted.read == 2, "once for the decisions, once for the windows"
+
+
 def test_a_site_that_takes_whole_rounds_is_given_them(store, tmp_path):
     site = ModelSite(submits_rounds=True)
     done = run(new_sweep(store), store, tmp_path, site)

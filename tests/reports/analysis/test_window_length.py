@@ -8,7 +8,7 @@ from statistics import fmean, variance
 
 import pytest
 
-from harness.sweep.windows import with_chosen_windows
+from harness.sweep.windows import known_spreads, with_chosen_windows
 from reports.analysis.trial_measures import settings_of
 from reports.analysis.window_length import bounds_s, optimal_length_s, spread_of
 from tests.support.builders import make_case, make_record, make_trial
@@ -30,7 +30,7 @@ def windows_of(within, between, case=CASE, rounds=6, seed=1):
     """The windows that are chosen round by round."""
     draw, trials, chosen = random.Random(seed), [], []
     for number in range(rounds):
-        (now,) = with_chosen_windows([case], number, trials)
+        (now,) = with_chosen_windows([case], number, known_spreads(trials))
         chosen.append(now.chosen_window_s)
         trials.append(simulate(now, number, within, between, draw))
     return chosen
@@ -62,10 +62,10 @@ def test_the_length_is_where_variance_times_time_is_least():
 def test_a_resumed_sweep_chooses_as_before_whatever_the_round_holds_already():
     draw = random.Random(2)
     trials = [simulate(CASE, number, 0.3, 0.02, draw) for number in range(2)]
-    before = with_chosen_windows([CASE], 2, trials)
-    assert with_chosen_windows([CASE], 2, [*trials, simulate(CASE, 2, 0.3, 0.5, draw)]) == before
+    before = with_chosen_windows([CASE], 2, known_spreads(trials))
+    assert with_chosen_windows([CASE], 2, known_spreads([*trials, simulate(CASE, 2, 0.3, 0.5, draw)])) == before
     fixed = CASE.model_copy(update={"adapt_window": False})
-    assert with_chosen_windows([fixed], 2, trials) == [fixed]
+    assert with_chosen_windows([fixed], 2, known_spreads(trials)) == [fixed]
 
 
 def test_trials_without_a_number_or_with_few_steps_say_nothing():
@@ -97,7 +97,7 @@ def test_the_mean_of_a_cell_is_unbiased_and_known_better_for_the_time():
         for seed in range(60):
             draw, trials = random.Random(seed), []
             for number in range(5):
-                (now,) = with_chosen_windows([case], number, trials)
+                (now,) = with_chosen_windows([case], number, known_spreads(trials))
                 trials.append(simulate(now, number, within, between, draw))
             means.append(fmean(spread_of(trial).log_rate for trial in trials))
             times.append(sum(trial.wall_s for trial in trials))
