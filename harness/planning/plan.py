@@ -27,7 +27,6 @@ T = TypeVar("T")
 SUITE_FIELDS_OF_CASES = {
     "seed",
     "steps",
-    "adapt_window",
     "precision",
     "warmup",
     "verify_steps",
@@ -286,6 +285,8 @@ def _expand(
                 affinity=suite.affinity or ("none" if workload.kind == "program" else "cores"),
                 net=net,
                 fault=suite.fault if suite.fault is not None and suite.fault.rank < count else None,
+                # The length of a given number of steps is what it is.
+                adapt_window=suite.adapt_window and suite.steps is None,
                 **suite.model_dump(include=SUITE_FIELDS_OF_CASES),
             )
             yield case.model_copy(update={"flags": _flags(case, workload, machine)})

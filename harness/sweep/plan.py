@@ -200,6 +200,8 @@ def load_suite(request: SuiteRequest, plugins: Plugins) -> Suite:
                 raise UsageError(f"{flag}: it is about --until decided; add that, or leave it out")
     elif suite.precision is not None:
         raise UsageError("--until decided: a sweep goes on until it is decided or --precision is reached, not both")
+    if "steps" in request.overrides and request.overrides.get("adapt_window"):
+        raise UsageError("--window auto: --steps gives the window a number of steps; leave one of them out")
     if request.script.given and WORKLOAD not in suite.workloads:
         raise UsageError(f"{request.script.given[0]}: it is about a program; name one with --script")
     return suite

@@ -392,3 +392,9 @@ def test_a_window_is_long_enough_for_the_readings_of_the_device(changes, window_
 def test_the_default_window_on_gpus_holds_every_reading():
     timings = timings_of("GPU", tuple(TABLE), POWER_MEAN_S, {})
     assert max(timing.needed_window_s(INTERVAL_S, MIN_SAMPLES) for timing in timings) == GPU_WINDOW_S
+
+
+def test_a_window_of_a_number_of_steps_does_not_adapt():
+    suite = {"workloads": ("synthetic",), "backends": ("single",), "adapt_window": True}
+    assert {case.adapt_window for case in plan(**suite).cases} == {True}
+    assert {case.adapt_window for case in plan(**suite, steps=5).cases} == {False}

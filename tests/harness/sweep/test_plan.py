@@ -116,3 +116,10 @@ def test_a_sweep_until_decided_without_a_question_says_that_each_case_runs_once(
     caplog.clear()
     plan_sweep(SuiteRequest("quick", {**few, "ranks": (1,), "backends": ("single", "ddp")}))
     assert "no question" not in caplog.text
+
+
+def test_a_window_that_adapts_and_a_number_of_steps_contradict_each_other(suite_file):
+    request = SuiteRequest("quick", {"steps": 5, "adapt_window": True})
+    with pytest.raises(UsageError, match="--window auto: --steps gives the window a number of steps; leave one"):
+        load_suite(request, PLUGINS)
+    assert load_suite(SuiteRequest(suite_file("adapt_window = true\n"), {"steps": 5}), PLUGINS).steps == 5
