@@ -47,7 +47,7 @@ class Reference(FrozenModel):
     overflows: Count = 0
     """How many of the steps updated nothing, in the ranks and in the reference, since a scaled gradient overflowed."""
     kept: bool = False
-    """None of its gradients was computed in this trial: every bit that the ranks showed was that of an earlier trial of
+    """Nothing of it was computed in this trial: every bit that the ranks showed was that of an earlier trial of
     the same case, code and libraries, of which the results were kept (:mod:`bench.rank.kept_results`)."""
     coupled: str | None = None
     """Why no number of ranks does the work of a single process: a batch is not the mean of its parts."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.core.same_work import NotFinite
 from bench.plugins.workload import Work
+from bench.rank.tensors import is_finite
 
 
 class StepResults:
@@ -84,9 +85,8 @@ def find_not_finite(tensors: Sequence[Any], name: str = "parameter") -> NotFinit
         name: What they are.
     """
     for tensor in tensors:
-        finite = tensor.isfinite()
-        if not finite.all():
-            return NotFinite(name=name, value=str(float(tensor[~finite][0])))
+        if not is_finite(tensor):
+            return NotFinite(name=name, value=str(float(tensor[~tensor.isfinite()][0])))
     return None
 
 

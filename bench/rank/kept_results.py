@@ -1,9 +1,10 @@
 """Results of the comparison with the reference, kept for later trials: a reference is computed once for what it is of.
 
 What the comparison finds is a function of the case, this project's code, the libraries and the processor, and of
-everything that the ranks show: parameters and buffers before a step, the batch, the exchanged gradients, parameters
-after the step. A result is kept under the digest of all of that. So the ranks take the verified steps in every trial,
-and where a single bit of them is another one than before, the reference is computed as if nothing were kept.
+everything that the ranks show: of training, parameters and buffers before a step, the batch, the exchanged gradients,
+parameters after the step; of other work, its result. A finding is kept under the digest of all of that. So the ranks
+take the verified steps in every trial, and where a single bit of them is another one than before, the reference is
+computed as if nothing were kept.
 
 Results lie in the user's cache, one file a case (:func:`open_kept_results`). A file that can't be read, or written, is
 as if there were none.
@@ -22,6 +23,7 @@ from pydantic import Field
 
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel, write_model
+from bench.core.same_work import Reference
 from bench.host.installation import cache_folder
 from bench.host.machine import read_cpu_name
 from bench.host.regular_files import read_regular
@@ -46,6 +48,7 @@ class KeptFile(FrozenModel):
 
     numbers: dict[str, Numbers] = Field(default={})
     arithmetics: dict[str, str] = Field(default={})
+    references: dict[str, Reference] = Field(default={})
 
 
 def digest_text(*parts: str) -> str:
@@ -65,7 +68,7 @@ class KeptResults:
         self.computed = 0
         """How many results were not there."""
         self._kept = _read(file) if file is not None else KeptFile()
-        self._used = KeptFile(numbers={}, arithmetics={})
+        self._used = KeptFile(numbers={}, arithmetics={}, references={})
 
     def numbers(self, key: str, compute: Callable[[], Numbers]) -> Numbers:
         """The numbers under a key; ``compute`` gives them where they are not kept."""
@@ -74,6 +77,15 @@ class KeptResults:
             self.computed += 1
             found = compute()
         self._used.numbers[key] = found
+        return found
+
+    def reference(self, key: str, compute: Callable[[], Reference]) -> Reference:
+        """What a whole comparison found under a key; ``compute`` gives it where it is not kept."""
+        found = self._kept.references.get(key) if self.file is not None else None
+        if found is None:
+            self.computed += 1
+            found = compute()
+        self._used.references[key] = found
         return found
 
     def arithmetic(self, key: str, name: str | None = None) -> str | None:
@@ -108,6 +120,7 @@ def open_kept_results(
         device: The device of this rank.
         variables: The environment variables that change what is measured, as this rank has inherited them.
     """
+    import numpy as np
     import torch
 
     if not workload.keeps_results or not type(backend).__module__.startswith("bench.backends."):
@@ -117,6 +130,7 @@ def open_kept_results(
         sources_digest(),
         platform.python_version(),
         torch.__version__,
+        np.__version__,
         torch.backends.cpu.get_cpu_capability(),
         read_cpu_name() if device == "cpu" else device_name(device),
         str(torch.get_num_threads()),

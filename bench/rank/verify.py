@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,9 +12,9 @@ from bench.core.same_work import Reference, Tolerance, WorkProof
 from bench.plugins.backend import Backend, Session
 from bench.plugins.workload import TrainingWork, Work, Workload
 from bench.rank.comparison import MAX_DEVIATION
-from bench.rank.kept_results import open_kept_results
+from bench.rank.kept_results import KeptResults, open_kept_results
 from bench.rank.progress import Progress
-from bench.rank.tensors import digest_tensors
+from bench.rank.tensors import digest_tensors, distance
 from bench.rank.training_proof import prove_training
 
 
@@ -47,30 +47,47 @@ def verify_prefix(
     def make_reference() -> Any:
         return workload.build(reference_case(case, workload), backend.reference_session(case, session.device))
 
+    first = session.rank == 0
+    results = open_kept_results(case, backend, workload, session.device, variables) if first else None
     if isinstance(work, TrainingWork):
-        first = session.rank == 0
-        results = open_kept_results(case, backend, workload, session.device, variables) if first else None
         proof = prove_training(work, make_reference if first else None, case.verify_steps, tolerance, results)
         session.barrier()
         return proof
     samples, losses = work.verify(case.verify_steps)
     final = work.snapshot()
+    digest = digest_tensors(final)
     progress.enter("reference of the verified steps")
     reference = None
-    if session.rank == 0:
+    if results is not None:
+        reference = compare_with_reference(final, digest, make_reference, case.verify_steps, results)
+        reference = reference.model_copy(update={"random": work.unproven_reason})
+    session.barrier()
+    return WorkProof(samples=samples, losses=losses, digest=digest, tolerance=tolerance, reference=reference)
+
+
+def compare_with_reference(
+    final: list[Any], digest: str, make_reference: Callable[[], Work], steps: int, results: KeptResults
+) -> Reference:
+    """What a single process computes, and how far the ranks' result is from it; taken from what is kept of that very
+    result.
+
+    Args:
+        final: The tensors that the ranks have after the verified steps.
+        digest: Their SHA-256.
+        make_reference: Builds the work of a single process.
+        steps: The number of verified steps.
+        results: What is kept of earlier trials.
+    """
+
+    def compute() -> Reference:
         single_process = make_reference()
         start = single_process.snapshot()
-        reference_samples, reference_losses = single_process.verify(case.verify_steps)
-        reference = Reference(
-            samples=reference_samples,
-            losses=reference_losses,
-            deviation=deviation(final, single_process.snapshot(), start),
-            random=work.unproven_reason,
-        )
-    session.barrier()
-    return WorkProof(
-        samples=samples, losses=losses, digest=digest_tensors(final), tolerance=tolerance, reference=reference
-    )
+        samples, losses = single_process.verify(steps)
+        return Reference(samples=samples, losses=losses, deviation=deviation(final, single_process.snapshot(), start))
+
+    reference = results.reference(f"result {digest}", compute)
+    results.save()
+    return reference.model_copy(update={"kept": results.computed == 0})
 
 
 def reference_case(case: Case, workload: Workload) -> Case:
@@ -97,8 +114,8 @@ def deviation(result: list[Any], reference: list[Any], start: list[Any]) -> floa
     """
     worst = 0.0
     for actual, expected, before in zip(result, reference, start, strict=True):
-        difference = float((actual.double() - expected.double()).norm())
-        distance = float((expected.double() - before.double()).norm())
-        ratio = 0.0 if difference == 0 else min(difference / distance, MAX_DEVIATION) if distance else MAX_DEVIATION
+        difference = distance(actual, expected)
+        moved = distance(expected, before) if difference else 0.0
+        ratio = 0.0 if difference == 0 else min(difference / moved, MAX_DEVIATION) if moved else MAX_DEVIATION
         worst = ratio if math.isnan(ratio) or ratio > worst else worst
     return worst

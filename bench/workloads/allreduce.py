@@ -95,6 +95,7 @@ class Allreduce(Workload):
     options = AllreduceOptions
     scalings = ("weak",)
     uses_batch = False
+    keeps_results = True
     tolerance = 1e-6
 
     def unsupported_reason(self, case: Case) -> str | None:

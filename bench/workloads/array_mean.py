@@ -80,6 +80,7 @@ class ArrayMean(Workload):
     options = ArrayMeanOptions
     devices = ("cpu",)
     uses_batch = False
+    keeps_results = True
     tolerance = 1e-12
 
     def build(self, case: Case, session: Session) -> Work:

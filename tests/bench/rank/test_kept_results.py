@@ -8,7 +8,12 @@ pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
 
 from bench.backends.ddp import BACKEND as DDP  # noqa: E402
+from bench.plugins.backend import Session  # noqa: E402
 from bench.rank.kept_results import KeptResults, open_kept_results  # noqa: E402
+from bench.rank.tensors import digest_tensors  # noqa: E402
+from bench.rank.verify import compare_with_reference  # noqa: E402
+from bench.workloads.allreduce import WORKLOAD as ALLREDUCE  # noqa: E402
+from bench.workloads.array_mean import WORKLOAD as ARRAY_MEAN  # noqa: E402
 from bench.workloads.synthetic import WORKLOAD as SYNTHETIC  # noqa: E402
 from bench.workloads.synthetic import Synthetic  # noqa: E402
 from tests.support.builders import make_case  # noqa: E402
@@ -101,6 +106,35 @@ def test_steps_that_differ_by_a_bit_are_compared_anew(kept, mistake, verdict):
     again = kept()
     assert prove(SYNTHETIC, case, mistake, steps=STEPS, results=again) == found
     assert again.computed == 0, "a mistake is kept as well"
+
+
+@pytest.mark.parametrize(
+    ("workload", "options"),
+    [(ALLREDUCE, {"largest": 4096}), (ARRAY_MEAN, {"rows": 20, "columns": 20, "chunk": 10})],
+)
+def test_the_reference_of_other_work_is_computed_once_for_a_result(kept, workload, options):
+    case, built = make_case(workload=workload.name, workload_options=options), []
+
+    def make_reference():
+        built.append(workload.build(case, Session(device="cpu")))
+        return built[-1]
+
+    def compare(result):
+        return compare_with_reference(result, digest_tensors(result), make_reference, 1, kept())
+
+    work = workload.build(case, Session(device="cpu"))
+    samples, losses = work.verify(1)
+    result = work.snapshot()
+    first, second = compare(result), compare(result)
+    assert (first.samples, first.losses, first.deviation, first.kept) == (samples, losses, 0.0, False)
+    assert second == first.model_copy(update={"kept": True})
+    assert len(built) == 1
+    wrong = [*result[:-1], result[-1] * (1 + 1e-6)]
+    different = compare(wrong)
+    assert not different.kept
+    assert different.deviation == pytest.approx(1e-6, rel=0.1), "another result is compared with a reference"
+    assert len(built) == 2
+    assert compare(wrong) == different.model_copy(update={"kept": True}), "a mistake is kept as well"
 
 
 def test_nothing_is_left_out_of_a_random_model(kept):

@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
 
-from bench.rank.tensors import CPU_PIECE, distance, norm  # noqa: E402
+from bench.rank.tensors import CPU_PIECE, distance, is_finite, norm, same_bits  # noqa: E402
 
 GENERATOR = torch.Generator().manual_seed(1)
 
@@ -43,3 +43,27 @@ def test_what_is_not_finite_anywhere_is_not_finite():
     assert math.isnan(distance(broken, tensor))
     broken[-1] = math.inf
     assert distance(broken, tensor) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "finite"),
+    [
+        ([1.0, -2.0], True),
+        ([1.0, math.nan], False),
+        ([math.inf, -math.inf], False),
+        ([60000.0, 60000.0], True),
+        ([], True),
+    ],
+)
+def test_a_sum_that_exceeds_the_type_is_of_finite_numbers(values, finite):
+    assert is_finite(torch.tensor(values, dtype=torch.float16)) is finite
+
+
+def test_bits_are_compared_and_not_numbers():
+    tensor = made((8, 3, 5, 5)).contiguous(memory_format=torch.channels_last)
+    assert same_bits(tensor, tensor.clone())
+    assert not same_bits(tensor, tensor.nextafter(tensor + 1))
+    assert not same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
+    assert same_bits(torch.tensor([math.nan]), torch.tensor([math.nan]))
+    assert not same_bits(torch.zeros(2), torch.zeros(2, dtype=torch.int32)), "zeros of another type"
+    assert not same_bits(torch.zeros(2), torch.zeros(3))
