@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bench.core.records import Trial
 from harness.store.store import SweepInfo
+from reports.analysis.conditions import DISTURBING
 from reports.analysis.decisions import Decisions, Observed, StoppingRule, decide
 from reports.analysis.trial_measures import measure_trial
 
@@ -41,4 +42,5 @@ def with_trial(seen: Observed, trial: Trial) -> Observed:
         last_round=max(seen.last_round, trial.round),
         trials=seen.trials + 1,
         is_settled=seen.is_settled or other_work or trial.outcome in ("failed", "timeout"),
+        is_disturbed=seen.is_disturbed or not DISTURBING.isdisjoint(one.name for one in trial.conditions),
     )

@@ -75,6 +75,8 @@ class Observed(NamedTuple):
     """How many there were, with any outcome."""
     is_settled: bool = False
     """It failed, timed out or did other work: further trials would not make it a result."""
+    is_disturbed: bool = False
+    """Something may have changed the speed of one of its trials (:data:`reports.analysis.conditions.DISTURBING`)."""
 
 
 class Rival(FrozenModel):
@@ -130,6 +132,8 @@ class Decisions(FrozenModel):
     noise: float | None
     """The standard deviation of the log throughput of a trial, pooled over all cells; ``None``: not known."""
     noise_source: NoiseSource
+    assumed_noise: float | None
+    """What was taken for it where it is not known."""
 
 
 class Question(NamedTuple):
@@ -183,7 +187,8 @@ def decide(observed: Sequence[Observed], rule: StoppingRule, questions: Sequence
     logs = {key: {number: math.log(rate) for number, rate in one.rates.items()} for key, one in by_key.items()}
     past = {key: math.log(rate) for key, rate in rule.past.items() if key in logs}
     ranks = {one.key: one.case.ranks for one in observed}
-    noise = trial_noise({key: found for key, found in logs.items() if found}, ranks, past)
+    disturbed = any(one.is_disturbed for one in observed)
+    noise = trial_noise({key: found for key, found in logs.items() if found}, ranks, past, disturbed=disturbed)
     newest = max((one.last_round for one in observed), default=0)
     evidence = _Evidence(by_key, logs, noise, rule, math.log1p(rule.margin), newest)
     asked = questions_of([one.case for one in observed]) if questions is None else questions
@@ -198,6 +203,7 @@ def decide(observed: Sequence[Observed], rule: StoppingRule, questions: Sequence
         needed=tuple(key for key, one in by_key.items() if one.last_round < 0 or key in wanted & more),
         noise=math.sqrt(noise.pooled.variance) if noise.is_known else None,
         noise_source=noise.pooled.source,
+        assumed_noise=None if noise.is_known else math.sqrt(noise.pooled.variance),
     )
 
 

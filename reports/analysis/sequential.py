@@ -26,8 +26,9 @@ MIN_CLASS_DEGREES = 6
 """As many are needed to know that of one rank count alone."""
 CELL_DEGREES = 4.0
 """How many degrees of freedom of a cell's own noise the pooled one is worth: cells differ in their noise."""
-ASSUMED_NOISE, ASSUMED_DEGREES = 0.10, 3.0
-"""Where nothing is known of the noise yet: ten percent, by as little evidence as three degrees of freedom."""
+ASSUMED_NOISE, ASSUMED_DISTURBED, ASSUMED_DEGREES = 0.10, 0.30, 3.0
+"""Where too little is known of the noise yet: ten percent, or thirty where something disturbed a trial, by as little
+evidence as three degrees of freedom."""
 FIT_PASSES = 30
 NoiseSource = Literal["this sweep", "this sweep and an earlier one", "assumed"]
 
@@ -108,7 +109,9 @@ class Difference(NamedTuple):
         return _student_quantile(round(self.degrees, 2), self.looks.level(rounds))
 
 
-def trial_noise(cells: Mapping[str, Logs], ranks: Mapping[str, int], past: Mapping[str, float]) -> TrialNoise:
+def trial_noise(
+    cells: Mapping[str, Logs], ranks: Mapping[str, int], past: Mapping[str, float], *, disturbed: bool = False
+) -> TrialNoise:
     """The noise of trials, from those of this sweep; from those of an earlier one too while these say too little.
 
     Args:
@@ -116,6 +119,7 @@ def trial_noise(cells: Mapping[str, Logs], ranks: Mapping[str, int], past: Mappi
         ranks: The rank count of each cell: ranks that share a machine disturb each other.
         past: By cell, its log throughput in an earlier sweep on the same machine. It counts as one more round: what
             has changed since makes the noise larger, not smaller.
+        disturbed: Whether something disturbed a trial, such as another process.
     """
     of_count: dict[int, dict[str, Logs]] = {}
     for key, logs in cells.items():
@@ -123,18 +127,28 @@ def trial_noise(cells: Mapping[str, Logs], ranks: Mapping[str, int], past: Mappi
     known = {
         count: noise
         for count, some in of_count.items()
-        if (noise := _known_noise(some, past, MIN_CLASS_DEGREES)) is not None
+        if (noise := _measured(some, past, MIN_CLASS_DEGREES)) is not None and noise.degrees >= MIN_CLASS_DEGREES
     }
-    pooled = _known_noise(cells, past, MIN_DEGREES) or PooledNoise(ASSUMED_NOISE**2, ASSUMED_DEGREES, "assumed", {})
+    pooled = _measured(cells, past, MIN_DEGREES)
+    if pooled is None or pooled.degrees < MIN_DEGREES:
+        pooled = _assumed(pooled, ASSUMED_DISTURBED if disturbed else ASSUMED_NOISE)
     return TrialNoise(pooled, known, ranks)
 
 
-def _known_noise(cells: Mapping[str, Logs], past: Mapping[str, float], least: int) -> PooledNoise | None:
+def _measured(cells: Mapping[str, Logs], past: Mapping[str, float], wanted: int) -> PooledNoise | None:
+    """What these trials say, and an earlier sweep too where these have fewer than the wanted degrees of freedom."""
     noise = _fit(cells, "this sweep")
-    if noise is None or noise.degrees < least:
+    if noise is None or noise.degrees < wanted:
         both = {key: {-1: past[key], **logs} if key in past else logs for key, logs in cells.items()}
         noise = _fit(both, "this sweep and an earlier one")
-    return noise if noise is not None and noise.degrees >= least else None
+    return noise
+
+
+def _assumed(few: PooledNoise | None, assumed: float) -> PooledNoise:
+    """An assumption, and the few degrees of freedom that were measured: together, since these may show far more."""
+    squares, degrees = (few.variance * few.degrees, few.degrees) if few is not None else (0.0, 0.0)
+    total = ASSUMED_DEGREES + degrees
+    return PooledNoise((ASSUMED_DEGREES * assumed**2 + squares) / total, total, "assumed", {})
 
 
 def _fit(cells: Mapping[str, Logs], source: NoiseSource) -> PooledNoise | None:

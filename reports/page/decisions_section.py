@@ -11,7 +11,6 @@ from reports.analysis.decisions import NO_QUESTION, Decision, Decisions, Rival
 from reports.analysis.findings import group_cells
 from reports.analysis.group_titles import short_titles
 from reports.analysis.scaling_reach import EFFICIENCY_BAR
-from reports.analysis.sequential import ASSUMED_NOISE
 from reports.analysis.titles import enumerate_names
 from reports.page.elements import Section, Table
 
@@ -53,10 +52,11 @@ def cost_text(decisions: Decisions) -> str:
 
 def _terms(decisions: Decisions) -> str:
     rule = decisions.rule
+    taken, known = decisions.assumed_noise, formatting.share(decisions.noise or 0.0, 1)
     noise = (
-        f"Trials of a cell scatter by {formatting.share(decisions.noise, 1)}, pooled ({decisions.noise_source})"
-        if decisions.noise is not None
-        else f"How much trials scatter is not known yet, and was taken to be {formatting.share(ASSUMED_NOISE)}"
+        f"Trials of a cell scatter by {known}, pooled ({decisions.noise_source})"
+        if taken is None
+        else f"How much trials scatter is not known yet, and was taken to be {formatting.share(taken)}"
     )
     return (
         f"Each answer is wrong with a probability of {formatting.share(rule.error)} at most; what differs by less than "

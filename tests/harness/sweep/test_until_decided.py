@@ -8,17 +8,19 @@ import random
 import pytest
 
 from bench.backends.ddp import BACKEND
+from bench.core.records import Condition
 from bench.plugins.registry import Plugins
 from harness.planning.plan import Plan
 from harness.planning.suite import Suite
-from harness.reporting.decisions import decisions_of
+from harness.reporting.decisions import decisions_of, with_trial
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.store.opening import open_store
 from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.rounds import run_sweep
-from tests.support.builders import make_case, make_record
+from reports.analysis.decisions import Observed
+from tests.support.builders import make_case, make_record, make_trial
 from tests.support.stored_once import this_environment
 from tests.support.stores import FIRST_NIGHT
 
@@ -182,6 +184,14 @@ def test_a_site_that_takes_whole_rounds_is_given_them(store, tmp_path):
     site = ModelSite(submits_rounds=True)
     done = run(new_sweep(store), store, tmp_path, site)
     assert len(site.started) == len(done) < len(CASES) * 5
+
+
+@pytest.mark.parametrize(("name", "disturbed"), [("host_load", True), ("not_measured", False)])
+def test_a_trial_tells_whether_something_disturbed_it(name, disturbed):
+    trial = make_trial(CASES[0], conditions=(Condition(name=name, seen="what was seen"),))
+    seen = with_trial(Observed(CASES[0], CASES[0].key, {}), trial)
+    assert seen.is_disturbed is disturbed
+    assert with_trial(seen, make_trial(CASES[0], 1)).is_disturbed is disturbed
 
 
 def test_a_case_that_fails_is_not_repeated(store, tmp_path):

@@ -150,3 +150,23 @@ def test_a_cell_that_no_question_is_about_runs_once():
     found = decide(observe(("ddp", 2, [100.0])), RULE)
     assert (found.decisions, found.needed, found.max_trials) == ((), (), 1)
     assert decide(observe(("ddp", 2, [100.0]), ("horovod", 2, [100.0])), RULE).max_trials == 10
+
+
+def test_where_something_disturbed_the_first_trials_they_are_taken_to_scatter_more():
+    rule = StoppingRule(max_rounds=3)
+    calm = observe(("ddp", 1, [100.0]), ("horovod", 1, [50.0]))
+    assert only(decide(calm, rule), "fastest").state == "decided"
+    disturbed = [calm[0], calm[1]._replace(is_disturbed=True)]
+    found = decide(disturbed, rule)
+    assert only(found, "fastest").state == "open"
+    assert (found.noise, found.noise_source, found.assumed_noise) == (None, "assumed", pytest.approx(0.3))
+    far = [calm[0], calm[1]._replace(rates={0: 5.0}, is_disturbed=True)]
+    assert only(decide(far, rule), "fastest").state == "decided", "what is clear all the same"
+
+
+def test_the_little_that_few_trials_say_of_their_noise_counts_beside_the_assumption():
+    opposite = [("ddp", 1, [100.0, 50.0]), ("horovod", 1, [50.0, 100.0]), ("dask", 1, [10.0])]
+    found = decide(observe(*opposite), RULE)
+    assert found.noise_source == "assumed"
+    assert found.assumed_noise > 0.3
+    assert decide(observe(("ddp", 1, [100.0]), ("horovod", 1, [50.0])), RULE).assumed_noise == pytest.approx(0.1)
