@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,36 @@ def time_operation(perform: Callable[[], Any], session: Session) -> tuple[float,
     count = int(min(MAX_REPETITIONS, max(MIN_REPETITIONS, SECONDS_PER_SIZE / max(second, 1e-9))))
     session.barrier()
     return tuple(time_once() for _ in range(count))
+
+
+class LastSteps:
+    """Takes steps, of which each is the operation over the largest message, and keeps how long the last ones took.
+
+    Where a message takes long, these are what :func:`time_operation` would measure anew: as many of the same operation.
+
+    Args:
+        session: The ranks, which take the same steps.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._times_s: deque[float] = deque(maxlen=MIN_REPETITIONS)
+
+    def take(self, perform: Callable[[], Any]) -> None:
+        """Take a step. On a device it ends later than ``perform`` returns, and is not timed."""
+        if self.session.device != "cpu":
+            perform()
+            return
+        began_s = time.perf_counter()
+        perform()
+        self._times_s.append(time.perf_counter() - began_s)
+
+    def times_s(self) -> tuple[float, ...] | None:
+        """The durations of the last steps on this rank, in seconds; ``None``, on all ranks alike, where more of them
+        fit into :data:`SECONDS_PER_SIZE`, or there were too few. All ranks call this at the same time."""
+        if len(self._times_s) < MIN_REPETITIONS or self.session.largest(sum(self._times_s)) < SECONDS_PER_SIZE:
+            return None
+        return tuple(self._times_s)
 
 
 def timed_call(perform: Callable[[], Any], device: str) -> Callable[[], float]:

@@ -1,6 +1,7 @@
 """Collective operations alone, over message sizes, in the definitions of nccl-tests (:mod:`bench.core.collectives`).
 
-The measured window times the largest message; the times of every size are in the record's ``messages``.
+The measured window times the largest message; the times of every size are in the record's ``messages``, on a CPU those
+of the last steps of the window among them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bench.plugins import registry
 from bench.plugins.backend import Options, Session
 from bench.plugins.workload import Work, Workload
 from bench.workloads.collectives.results import expected_result, handed_in, inexact_reason
-from bench.workloads.collectives.timing import time_operation
+from bench.workloads.collectives.timing import LastSteps, time_operation
 
 DatatypeName = Literal["float32", "float64", "float16", "bfloat16", "int32", "int64"]
 ELEMENT_BYTES: dict[str, int] = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8}
@@ -77,6 +78,7 @@ class CollectivesWork(Work):
         self.amount_per_step = self.elements[-1] * self.element_bytes
         self.unproven_reason = None if options.check else "results were not compared (collectives.check=false)"
         self.wrong = [0.0] * ranks
+        self.last_steps = LastSteps(session)
 
     @cached_property
     def _buffers(self) -> tuple[Any, Any]:
@@ -112,7 +114,7 @@ class CollectivesWork(Work):
     def step(self) -> None:
         if self.injected_delay_s:
             time.sleep(self.injected_delay_s)
-        self._largest()
+        self.last_steps.take(self._largest)
 
     def verify(self, steps: int) -> tuple[tuple[tuple[int, ...], ...], tuple[float, ...]]:
         """Perform the operation once for each size, and compare every element of every rank's result.
@@ -155,12 +157,16 @@ class CollectivesWork(Work):
         return (), tuple(
             MessageTiming(
                 message_bytes=elements * self.element_bytes,
-                times_s=time_operation(self._operation(elements), self.session),
+                times_s=self._times_s(elements),
                 operation=self.options.operation,
                 in_place=self.in_place,
             )
             for elements in self.elements
         )
+
+    def _times_s(self, elements: int) -> tuple[float, ...]:
+        times_s = self.last_steps.times_s() if elements == self.elements[-1] else None
+        return times_s or time_operation(self._operation(elements), self.session)
 
 
 class Collectives(Workload):
