@@ -25,6 +25,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,7 @@ from harness.setup.horovod_key import (
 )
 
 NOT_COMPILED = "it is not compiled yet"
+NOTHING_FOUND = re.compile(r"satisfies the requirement (\S+) \(from versions: none\)")
 
 
 def find_wheel(key: BuildKey, cache: Path) -> Path | None:
@@ -128,6 +130,9 @@ def linkable_nccl(lib: Path, work: Path) -> Path:
 
 
 def _last_error(log: str) -> str:
+    if found := NOTHING_FOUND.search(log):
+        # pip goes on to say that no version matches, as if another one were there.
+        return f"pip found no version of {found.group(1)} at all: its package index can't be reached, or lacks it"
     lines = [line.strip() for line in log.splitlines() if "error" in line.lower()]
     return lines[-1] if lines else "the build failed without naming an error"
 

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from harness.setup.horovod_key import BUILD_FILES, BuildError, BuildKey, Nccl, NoNccl, build_environment
-from harness.setup.horovod_wheel import describe_operations, ensure_horovod, find_wheel, linkable_nccl
+from harness.setup.horovod_wheel import build_wheel, describe_operations, ensure_horovod, find_wheel, linkable_nccl
 from tests.support.paths import ROOT
 
 KEY = BuildKey(
@@ -112,6 +113,14 @@ def test_a_wheel_that_is_not_cached_is_left_to_the_sweep(tmp_path):
     with pytest.raises(BuildError, match=r"^it is not compiled yet$"):
         ensure_horovod(tmp_path, compile_it=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_index_that_cannot_be_reached_is_told_as_that(tmp_path, monkeypatch):
+    for name, value in (("INDEX_URL", "http://127.0.0.1:9/simple"), ("RETRIES", "0"), ("CONFIG_FILE", os.devnull)):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    told = r"^pip found no version of cmake==\S+ at all: its package index can't be reached, or lacks it \(whole log: "
+    with pytest.raises(BuildError, match=told):
+        build_wheel(KEY, NO_NCCL, tmp_path, StringIO())
 
 
 def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path):

@@ -123,3 +123,17 @@ def test_a_window_that_adapts_and_a_number_of_steps_contradict_each_other(suite_
     with pytest.raises(UsageError, match="--window auto: --steps gives the window a number of steps; leave one"):
         load_suite(request, PLUGINS)
     assert load_suite(SuiteRequest(suite_file("adapt_window = true\n"), {"steps": 5}), PLUGINS).steps == 5
+
+
+def test_a_question_about_a_cell_that_may_be_compiled_later_is_one(tmp_path, caplog):
+    plugin = tmp_path / "later.py"
+    plugin.write_text(
+        "from bench.backends.single import Single\n"
+        "class Later(Single):\n"
+        '    name, summary, requires, remedy = "later", "a test", ("no_such_module",), "compile it"\n'
+        "BACKEND = Later()\n"
+    )
+    few = {"until": "decided", "workloads": ("synthetic",), "backends": ("single", "later"), "ranks": (1,)}
+    planned = plan_sweep(SuiteRequest("quick", few, plugins=(str(plugin),)))
+    assert len(planned.plan.skips) == 1
+    assert "no question" not in caplog.text
