@@ -8,7 +8,7 @@ only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -184,8 +184,12 @@ class TrainingWork(Work):
         :meth:`adjust_gradients`; where one is not finite it updates nothing, and the factor falls."""
         return 1.0
 
+    def whole_parameters(self) -> Iterator[Any]:
+        """The parameters one after the other, each whole and as it is now: it may share memory with the model's."""
+        return (self.session.full_tensor(parameter) for parameter in self.model.parameters())
+
     def snapshot(self) -> list[Any]:
-        return [self.session.full_tensor(parameter).to("cpu", copy=True) for parameter in self.model.parameters()]
+        return [parameter.to("cpu", copy=True) for parameter in self.whole_parameters()]
 
 
 class Workload(ABC):

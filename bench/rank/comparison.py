@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from bench.core.same_work import Reference, Tolerance
@@ -67,7 +68,7 @@ class Comparison:
         self.results = results
         self.rounds_elsewhere = work.rounds_elsewhere
         self.loss_elsewhere = 0.0
-        self.start_digest = digest_tensors([*reference.snapshot(), *reference.model.buffers()])
+        self.start_digest = digest_tensors(chain(reference.whole_parameters(), reference.model.buffers()))
         names, self.parameters = zip(*reference.model.named_parameters(), strict=True)
         # A session may have wrapped the model, as DDP does.
         self.names = [name.removeprefix("module.") for name in names]
@@ -165,7 +166,7 @@ class Comparison:
         if self.rounding is None and self.random is None and is_finite:
             self.rounding = self._measure_rounding()
         self.state = self._digest_of_tensors(withheld, self.state, str(skipped))
-        self.before_update = [parameter.detach().clone() for parameter in self.parameters]
+        self._keep_parameters()
         if skipped and not is_finite:
             self.overflows += 1
             return
@@ -179,6 +180,12 @@ class Comparison:
         self.state = digest_text(self.state, *digests) if self.state else ""
         self.withheld = withheld
         self.reference.update()
+
+    def _keep_parameters(self) -> None:
+        """Into the same memory in each step: to get new memory from the system takes longer than to copy."""
+        self.before_update = self.before_update or [parameter.detach().clone() for parameter in self.parameters]
+        for kept, parameter in zip(self.before_update, self.parameters, strict=True):
+            kept.copy_(parameter.detach())
 
     def _summarize_expected(self) -> tuple[float, float, float]:
         expected = self.expect()

@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from bench.core.same_work import Tolerance, WorkProof
@@ -66,7 +67,7 @@ def prove_training(
         tolerance: Of the exchange.
         results: What is kept of earlier trials, on the first rank; ``None``: nothing.
     """
-    start_digest = digest_tensors([*work.snapshot(), *work.model.buffers()])
+    start_digest = digest_tensors(chain(work.whole_parameters(), work.model.buffers()))
     comparison = Comparison(make_reference(), work, tolerance, results or KeptResults()) if make_reference else None
     samples, losses = [], []
     with _captured_gradients(work, keep=comparison is not None) as captured, _deterministic(work, comparison):
@@ -88,7 +89,7 @@ def prove_training(
     return WorkProof(
         samples=tuple(samples),
         losses=tuple(losses),
-        digest=digest_tensors(work.snapshot()),
+        digest=digest_tensors(work.whole_parameters()),
         tolerance=tolerance,
         start_digest=start_digest,
         reference=comparison.result() if comparison else None,
