@@ -84,12 +84,18 @@ class CommandError(HarnessError):
         self.exit_code = exit_code
 
 
+PARSING_ERRORS = {"int_parsing": "a whole number", "float_parsing": "a number"}
+"""Types of pydantic's errors in text that is no number, and what it should be."""
+
+
 def describe_validation_error(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """One of pydantic's errors in a few words; where a pattern is not matched, with the field's description."""
     if error["type"] == "string_pattern_mismatch":
         name = next((str(part) for part in error["loc"] if part in fields), "")
         description = fields[name].description if name else None
         return "has a form that is not allowed" + (f"; {name}: {description}" if description else "")
+    if error["type"] in PARSING_ERRORS:
+        return f"expected {PARSING_ERRORS[error['type']]}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
 

@@ -46,9 +46,12 @@ def split_names(texts: Sequence[str] | None) -> tuple[str, ...] | None:
 def parse_percent(text: str, option: str = "--precision") -> float:
     """``2%`` or ``0.02`` → 0.02. Raises :class:`UsageError`."""
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+        share = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         raise UsageError(f"{option} {text}: expected a share, for example 2%") from None
+    if share >= 1 and not text.endswith("%"):
+        raise UsageError(f"{option} {text}: expected a share; did you mean {text}%?")
+    return share
 
 
 def parse_window(text: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], costs: Mapping[str, Est
         ("started, finished", f"{info.started_at}, {info.finished_at or 'not finished'}"),
         ("suite", f"{info.suite.name}, {info.plan.repeats} rounds in shuffled order, seed {info.suite.seed}"),
         ("site", ", ".join(dict.fromkeys(cell.case.site for cell in cells)) or "none"),
-        ("commit", f"{environment.commit}{changed}" if environment.commit else f"unknown: {no_commit}"),
+        ("commit", f"{environment.commit}{changed}{_whose(info)}" if environment.commit else f"unknown: {no_commit}"),
         *([("repository", environment.repository)] if environment.repository else []),
         ("sources of the ranks", info.sources.digest if info.sources else f"unknown: {NO_SOURCES}"),
         (
@@ -94,6 +94,12 @@ def provenance(info: SweepInfo, cells: tuple[Cell, ...], costs: Mapping[str, Est
         *(("links", case_titles.link_summary(link)) for link in _links(cells)),
         *(("data", source) for source in sorted(sources)),
     ]
+
+
+def _whose(info: SweepInfo) -> str:
+    """Of a program without a repository the commit says nothing, and must not look as if it did."""
+    programs = any(case.program is not None for case in info.plan.cases)
+    return " of scaling-harness; git does not track the program" if programs and not info.environment.repository else ""
 
 
 def _variables(cells: Sequence[Cell]) -> str:

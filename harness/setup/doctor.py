@@ -98,7 +98,7 @@ def run_diagnostics() -> list[Diagnostic]:
         *_nvml(),
         _py_spy(),
         _links(),
-        *_sites(),
+        *site_diagnostics(),
         _plotly_js(),
         _cores(),
         machine_lock_diagnostic(),
@@ -308,7 +308,7 @@ def _links() -> Diagnostic:
     return Diagnostic(name=name, status="ok", found="namespaces, veth, tbf")
 
 
-def _sites() -> list[Diagnostic]:
+def site_diagnostics() -> list[Diagnostic]:
     """What each site beyond this machine needs and lacks."""
     found = []
     for name in site_names():
@@ -316,7 +316,7 @@ def _sites() -> list[Diagnostic]:
         missing_dependency = site.missing_dependency()
         if name != DEFAULT_SITE:
             fields = (
-                {"found": missing_dependency.split(":")[0], "remedy": missing_dependency}
+                dict(zip(("found", "remedy"), missing_dependency.split(": ", 1), strict=False))
                 if missing_dependency
                 else {"found": site.summary}
             )

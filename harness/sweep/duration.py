@@ -39,10 +39,10 @@ class SweepDuration(FrozenModel):
     reason: str | None = None
 
     def text(self) -> str:
-        """``about 3 min (2–5)``; ``unknown, about 40 s by the windows alone``."""
+        """``about 3 min (2–5)``; ``unknown; the measured windows alone take about 40 s``."""
         if self.seconds is None or self.low_s is None or self.high_s is None:
             amount, unit = _unit(self.windows_s)
-            return f"unknown, about {amount:.0f} {unit} by the windows alone"
+            return f"unknown; the measured windows alone take about {amount:.0f} {unit}"
         value, unit = _unit(self.seconds)
         scale = value / self.seconds if self.seconds else 1.0
         digits = 1 if value < 3 and unit != "s" else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reports.analysis import formatting
-from reports.analysis.answers import HOST_LAUNCHES, ONE_RANK_COUNT, WorkloadAnswer
-from reports.analysis.bottleneck import EXPOSED, SLOWER, TERM_TITLES, WAITING
+from reports.analysis.answers import HOST_LAUNCHES, ONE_RANK_COUNT, PROGRAM_DATA, WorkloadAnswer
+from reports.analysis.bottleneck import DATA, EXPOSED, SLOWER, TERM_TITLES, WAITING
 from reports.analysis.cells import Cell
 from reports.analysis.scaling_reach import EFFICIENCY_BAR, RanksReached
 from reports.analysis.titles import enumerate_names
@@ -16,7 +16,7 @@ NO_NUMBER = "no cell has a number"
 MAX_STEPS = 3
 MORE_RANKS = "measure more rank counts (--ranks) to see where scaling ends"
 ACTIONS: Mapping[str, str] = {
-    TERM_TITLES[EXPOSED]: "exchange less, or hide it: a larger --batch, another backend.*.bucket_cap_mb, faster links",
+    TERM_TITLES[EXPOSED]: "exchange less, or hide it: a larger --batch, --set ddp.bucket_cap_mb, faster links",
     TERM_TITLES[WAITING]: "find the slowest rank under Where the time goes, and what its cores or its data lack",
     TERM_TITLES[SLOWER]: "give each rank cores and memory bandwidth of its own, or compare with --scaling weak",
     HOST_LAUNCHES: "a larger --batch, or cuda_graph=true where the workload has it",
@@ -24,6 +24,14 @@ ACTIONS: Mapping[str, str] = {
     "coherency": "use the rank count of the peak, or decompose steps (decompose = true in a suite)",
 }
 """What to try against each cause of lost efficiency."""
+PROGRAM_ACTIONS: Mapping[str, str] = {
+    **ACTIONS,
+    TERM_TITLES[EXPOSED]: "exchange less, or hide it: larger batches or gradient accumulation, faster links",
+    TERM_TITLES[SLOWER]: "give each rank cores and memory bandwidth of its own",
+    HOST_LAUNCHES: "larger batches, torch.compile or CUDA graphs in the program",
+}
+"""The same for a program of the user's own, which takes no options of workloads and backends."""
+FETCH_FASTER = "fetch data faster: more DataLoader workers, data on a faster disk or prepared in advance"
 
 
 def fastest_text(answer: WorkloadAnswer) -> str:
@@ -77,7 +85,13 @@ def _whose(answer: WorkloadAnswer) -> str:
 
 def why_text(answer: WorkloadAnswer) -> str:
     """``exposed communication takes 46 % of a step of ddp/gloo at 8 ranks``; without a cause its reason."""
-    return answer.cause.sentence if answer.cause is not None else answer.cause_reason or "unknown"
+    text = answer.cause.sentence if answer.cause is not None else answer.cause_reason or "unknown"
+    return "; ".join(filter(None, (text, data_text(answer))))
+
+
+def data_text(answer: WorkloadAnswer) -> str:
+    """``fetching data takes 72 % of it``; empty where something else takes more of a step."""
+    return "" if answer.data_share is None else f"{DATA} takes {formatting.share(answer.data_share)} of it"
 
 
 def trust_text(answer: WorkloadAnswer) -> str:
@@ -112,7 +126,8 @@ def next_steps(answers: Sequence[WorkloadAnswer], cells: Sequence[Cell]) -> list
         steps[f"see why {formatting.counted(len(bad), 'cell')} failed, under Failed and skipped, and run again"] = []
     wanted = (
         *((answer, answer.trust.remedy) for answer in answers if answer.trust.word == "low"),
-        *((answer, ACTIONS.get(answer.cause.name, "")) for answer in answers if answer.cause is not None),
+        *((answer, FETCH_FASTER) for answer in answers if answer.data_share is not None),
+        *((answer, _actions(answer).get(answer.cause.name, "")) for answer in answers if answer.cause is not None),
         *((answer, MORE_RANKS) for answer in answers if answer.efficient_to.at_least),
         *((answer, answer.trust.remedy) for answer in answers if answer.trust.word == "limited"),
     )
@@ -121,6 +136,10 @@ def next_steps(answers: Sequence[WorkloadAnswer], cells: Sequence[Cell]) -> list
             steps.setdefault(step, []).append(answer.workload)
     texts = [step if len(of) in (0, len(answers)) else f"{step} ({_whom(of)})" for step, of in steps.items()]
     return texts[:MAX_STEPS] or ["nothing has to be done"]
+
+
+def _actions(answer: WorkloadAnswer) -> Mapping[str, str]:
+    return PROGRAM_ACTIONS if answer.data == PROGRAM_DATA else ACTIONS
 
 
 def _whom(workloads: Sequence[str]) -> str:

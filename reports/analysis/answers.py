@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from bench.core.case import Case
 from bench.core.frozen_model import FrozenModel
 from reports.analysis import formatting
-from reports.analysis.bottleneck import MIN_SHARE, TERM_TITLES, Bottleneck, efficiency_losses
+from reports.analysis.bottleneck import (
+    COMPUTE,
+    DATA,
+    MIN_SHARE,
+    TERM_TITLES,
+    Bottleneck,
+    efficiency_losses,
+    shares_of_step,
+)
 from reports.analysis.cells import Cell
 from reports.analysis.decided_cells import tied_by_decisions, trust_by_decisions
 from reports.analysis.decisions import Decisions
@@ -33,6 +41,7 @@ __all__ = ["EFFICIENCY_BAR", "Cause", "EfficiencyRow", "EfficiencyValue", "Workl
 COLLECTIVE = "a collective alone has no speed-up"
 HOST_LAUNCHES = "waiting for launches by the host"
 ONE_RANK_COUNT = "one rank count was measured"
+PROGRAM_DATA = "the program's own"
 NOT_ASKED = "others peak at another rank count, and only equal ones were compared"
 """Of a sweep that stopped when its questions were decided."""
 
@@ -108,6 +117,9 @@ class WorkloadAnswer(FrozenModel):
     cause: Cause | None
     cause_reason: str | None
     """Why there is no cause: it is unknown, or nothing is lost."""
+    data_share: float | None = None
+    """The share of that step in which ranks wait for data, where it is the largest share that is no computing. It
+    limits all rank counts alike: it is no loss of efficiency, and no cause."""
     trust: Trust
     efficiency: tuple[EfficiencyRow, ...]
     """One row for each curve, in the order of the cells."""
@@ -144,13 +156,16 @@ def _answer(
     shown = [own[cell.case.key] for cell in curve_cells if cell.case.key in own]
     cause: Cause | None = None
     cause_reason: str | None
+    data_share: float | None = None
     if key is None:
         cause_reason = COLLECTIVE if any(cell.messages for cell in group.cells) else _no_curve(group)
         reached = peak = unknown_reach(cause_reason)
     else:
         reached = efficient_to(curve_cells, predictions.get(key))
         peak = throughput_peak(curve_cells, findings.curves.get(key), predictions.get(key))
-        cause, cause_reason = _cause(shown, reached, bottlenecks.get(key))
+        explained = _explained_cell(shown, reached)
+        cause, cause_reason = _cause(shown, explained, bottlenecks.get(key))
+        data_share = _data_share(explained)
     if cause is None and fastest and fastest[0].launch_bound is not None:
         share = fastest[0].launch_bound.host_bound_share.value
         cause, cause_reason = _step_cause(HOST_LAUNCHES, share, fastest[0]), None
@@ -168,6 +183,7 @@ def _answer(
         peak=peak,
         cause=cause,
         cause_reason=cause_reason,
+        data_share=data_share,
         trust=trust_by_decisions(
             tuple({cell.case.key: cell for cell in (*fastest, *shown)}.values()), findings.decisions
         ),
@@ -180,7 +196,7 @@ def _data(case: Case) -> str:
         name = case.data.name.split(",")[0]
         return f"{name}, a stand-in for {case.data.stands_for}" if case.data.stands_for else name
     if case.program is not None:
-        return "the program's own"
+        return PROGRAM_DATA
     return "generated, and compute is emulated" if "emulated_compute" in case.flags else "generated"
 
 
@@ -235,19 +251,31 @@ def _no_curve(group: CellGroup) -> str:
     return "no backend has a number at two rank counts"
 
 
-def _cause(
-    cells: Sequence[Cell], reached: RanksReached, bottleneck: Bottleneck | None
-) -> tuple[Cause | None, str | None]:
-    """The largest loss where efficiency first falls below the bar, else at the most ranks; or why there is none."""
+def _explained_cell(cells: Sequence[Cell], reached: RanksReached) -> Cell | None:
+    """The decomposed cell where efficiency first falls below the bar, else at the most ranks; ``None``: none."""
     several = [cell for cell in cells if cell.case.ranks > 1]
     decomposed = [cell for cell in several if cell.decomposition is not None and efficiency_losses(cell.decomposition)]
-    if decomposed:
-        beyond = [cell for cell in decomposed if cell.case.ranks == reached.next_ranks]
-        return _largest_loss((beyond or decomposed[-1:])[0])
+    beyond = [cell for cell in decomposed if cell.case.ranks == reached.next_ranks]
+    return next(iter((*beyond, *decomposed[-1:])), None)
+
+
+def _cause(
+    cells: Sequence[Cell], explained: Cell | None, bottleneck: Bottleneck | None
+) -> tuple[Cause | None, str | None]:
+    """The largest loss of the explained cell, or by the fitted law; or why there is none."""
+    if explained is not None:
+        return _largest_loss(explained)
     if bottleneck is not None and bottleneck.contention is not None:
         return _law_cause(bottleneck, cells)
-    reasons = [cell.decomposition_reason for cell in several if cell.decomposition_reason]
+    reasons = [cell.decomposition_reason for cell in cells if cell.case.ranks > 1 and cell.decomposition_reason]
     return None, f"not measured: {reasons[-1]}" if reasons else "not measured: no step was decomposed"
+
+
+def _data_share(cell: Cell | None) -> float | None:
+    shares = shares_of_step(cell.decomposition) if cell is not None and cell.decomposition is not None else {}
+    share = shares.get(DATA, 0.0)
+    others = [value for term, value in shares.items() if term not in (DATA, COMPUTE)]
+    return share if share >= MIN_SHARE and share >= max(others, default=0.0) else None
 
 
 def _largest_loss(cell: Cell) -> tuple[Cause | None, str | None]:

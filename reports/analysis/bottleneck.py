@@ -151,7 +151,7 @@ def _law_bottleneck(case: Case, curve: Curve, reason: str | None) -> Bottleneck:
 
 
 def _step_bottleneck(cell: Cell, curve: Curve | None) -> Bottleneck:
-    shares = _shares(cell.decomposition) if cell.decomposition else {}
+    shares = shares_of_step(cell.decomposition) if cell.decomposition else {}
     slower = efficiency_losses(cell.decomposition).get(SLOWER) if cell.decomposition else None
     host_bound = _host_bound(cell)
     point = next((point for point in curve.points if point.ranks == cell.case.ranks), None) if curve else None
@@ -174,7 +174,7 @@ def _step_bottleneck(cell: Cell, curve: Curve | None) -> Bottleneck:
     )
 
 
-def _shares(decomposition: Decomposition) -> dict[str, float]:
+def shares_of_step(decomposition: Decomposition) -> dict[str, float]:
     """The shares of a step by term."""
     parts = decomposition.parts_s
     # What of a program can't be told apart is in the rest of its step.

@@ -50,6 +50,9 @@ LIMITED_TRUST: Mapping[str, str] = {
     "noisy_log": "a process printed more than 16 MiB within the measured steps",
 }
 """Flags that may have moved the numbers a little."""
+DISTURBANCES = ("host_load", "cpu_steal", "throttled", "cpu_clock_moved", "gpu_clock_moved")
+"""Those of :data:`LIMITED_TRUST` that make trials differ from each other."""
+MORE_TRIALS = "more trials (--repeats, or --precision 5%), or less other load on the machine"
 
 
 class Trust(FrozenModel):
@@ -97,10 +100,10 @@ def _problems(cells: Sequence[Cell]) -> Iterator[Trust]:
     widest = max(cells, key=lambda cell: half_width(cell.throughput) or 0.0)
     width = half_width(widest.throughput) or 0.0
     if width > LOW_HALF_WIDTH:
-        yield Trust(word="low", reason=_width_text(widest, width), remedy=remedy("imprecise"))
+        yield _wide("low", widest, width)
     yield from _flagged("limited", LIMITED_TRUST, cells)
     if width > LIMITED_HALF_WIDTH:
-        yield Trust(word="limited", reason=_width_text(widest, width), remedy=remedy("imprecise"))
+        yield _wide("limited", widest, width)
     few = [cell for cell in cells if cell.trials < MIN_TRIALS]
     if few:
         reason = f"{formatting.counted(few[0].trials, 'trial')}{_where(few, cells)}"
@@ -117,6 +120,18 @@ def _flagged(word: TrustWord, reasons: Mapping[str, str], cells: Sequence[Cell])
 def _where(having: Sequence[Cell], cells: Sequence[Cell]) -> str:
     """`` in 2 of 5 cells``; empty where it is so in all of them."""
     return "" if len(having) == len(cells) else f" in {len(having)} of {len(cells)} cells"
+
+
+def _wide(word: TrustWord, cell: Cell, width: float) -> Trust:
+    """What is said of the widest interval, with what made it so wide where that is known."""
+    text = _width_text(cell, width)
+    if cell.trials < MIN_TRIALS:
+        reason = f"{text}, from {formatting.counted(cell.trials, 'trial')}"
+        return Trust(word=word, reason=reason, remedy=remedy("few_trials"))
+    disturbance = next((flag for flag in DISTURBANCES if flag in cell.flags), None)
+    if disturbance is not None:
+        return Trust(word=word, reason=f"{text}; {LIMITED_TRUST[disturbance]}", remedy=remedy(disturbance))
+    return Trust(word=word, reason=text, remedy=remedy("imprecise") if "imprecise" in cell.flags else MORE_TRIALS)
 
 
 def _width_text(cell: Cell, width: float) -> str:

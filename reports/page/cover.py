@@ -155,8 +155,9 @@ def _reaches(answer: WorkloadAnswer) -> tuple[Answer, ...]:
 def _why(answer: WorkloadAnswer, title: str) -> Answer:
     cause = answer.cause
     if cause is None:
-        return Answer(title, NONE, answer.cause_reason or "")
-    return Answer(title, f"{cause.name}: {formatting.share(cause.share)}", f"of {cause.of}")
+        return Answer(title, NONE, answer_text.why_text(answer))
+    detail = "; ".join(filter(None, (f"of {cause.of}", answer_text.data_text(answer))))
+    return Answer(title, f"{cause.name}: {formatting.share(cause.share)}", detail)
 
 
 def heat_table(answers: Sequence[WorkloadAnswer]) -> HeatTable:

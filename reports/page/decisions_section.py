@@ -15,7 +15,7 @@ from reports.analysis.titles import enumerate_names
 from reports.page.elements import Section, Table
 
 TITLE = "What was decided"
-HEADER = ("workload", "question", "answer", "others, of its throughput", "trials")
+HEADER = ("workload", "question", "answer", "others ÷ answer", "trials")
 
 
 def sections(decisions: Decisions | None, cells: Sequence[Cell]) -> tuple[Section, ...]:
@@ -56,14 +56,15 @@ def _terms(decisions: Decisions) -> str:
     noise = (
         f"Trials of a cell scatter by {known}, pooled ({decisions.noise_source})"
         if taken is None
-        else f"How much trials scatter is not known yet, and was taken to be {formatting.share(taken)}"
+        else f"Too few trials tell how much they scatter: {formatting.share(taken)} was assumed"
     )
     return (
         f"Each answer is wrong with a probability of {formatting.share(rule.error)} at most; what differs by less than "
         f"{formatting.share(rule.margin)} is equivalent. A question is given up where {rule.max_rounds} trials of each "
         f"cell are unlikely to decide it. {noise}. The intervals here allow for a look after each round, and miss with "
         f"{formatting.share(rule.error)} at most on either side; those elsewhere on this page are of the trials of "
-        "each cell alone, as if their number had been fixed."
+        "each cell alone, as if their number had been fixed. Others ÷ answer: their throughput as a share of the "
+        "answer's."
     )
 
 

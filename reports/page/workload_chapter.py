@@ -205,9 +205,9 @@ def _efficiency_caption(cells: Sequence[Cell]) -> str:
         return "No efficiency: it needs a curve at two rank counts whose ranks share neither cores nor GPUs."
     best = max(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
     worst = min(scaled, key=lambda cell: cell.efficiency.value if cell.efficiency else 0)
+    if best is worst:
+        return f"Efficiency is {best.labels.efficiency} ({best.labels.backend_at_ranks}); 100 % is ideal."
     return (
-        f"Efficiency is between {worst.labels.efficiency} ({worst.labels.backend}, "
-        f"{worst.labels.ranks}) and "
-        f"{best.labels.efficiency} ({best.labels.backend}, "
-        f"{best.labels.ranks}); 100 % is ideal."
+        f"Efficiency is between {worst.labels.efficiency} ({worst.labels.backend_at_ranks}) and "
+        f"{best.labels.efficiency} ({best.labels.backend_at_ranks}); 100 % is ideal."
     )

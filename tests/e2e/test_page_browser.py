@@ -130,6 +130,8 @@ def test_the_first_screen_answers_ten_questions_of_a_sweep(browser, sweep):
         )
     ]
     assert unanswered == []
+    hidden = "const answers = document.querySelector('.said-first .scroll');"
+    assert browser.run(f"{hidden} return answers.scrollHeight - answers.clientHeight") == 0, "no row is cut"
     cells = browser.driver.find_elements("css selector", ".heat td")
     assert len([cell for cell in cells if cell.text]) == 24
     assert cells[-1].rect["y"] + cells[-1].rect["height"] <= 900
@@ -337,6 +339,7 @@ def test_axe_finds_nothing_on_the_first_screen(browser, sweep, scheme):
     axe = axe_source()
     browser.media(scheme)
     browser.open(sweep)
+    browser.run("document.querySelector('.said-first .scroll').style.maxHeight = '8rem'")
     browser.run(axe)
     found = browser.driver.execute_async_script("axe.run('.covered > header, .screen').then(arguments[0])")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []

@@ -78,6 +78,7 @@ WRONG = [
     (["sweep", "--title", "a\x1b[2Jb"], "--title: a title has no control characters or invisible ones"),
     (["sweep", "--note", "a\u202eb"], "--note: a note has no control characters or invisible ones"),
     (["sweep", "--resume", "--title", "x"], "--resume goes on with a sweep as it is; change it with `sweeps rename`"),
+    (["sweep", "--ranks", "1-4"], "--ranks: ranks = '1-4': expected a whole number"),
     (["sweep", "--precision", "very"], "--precision very: expected a share, for example 2%"),
     (["sweep", "--tolerance", "0"], "--tolerance: tolerance = 0.0: "),
     (
@@ -171,7 +172,7 @@ def test_a_dry_run_writes_nothing(harness, tmp_path):
     assert done.returncode == 0
     assert "never  mnist · single · 2 ranks · strong: single is one rank by definition" in done.stdout
     # Without frameworks nothing would run, and takes no time.
-    expected = r"\n(time: unknown, about \d+ (s|min) by the windows alone, no trial of this|0 cases × )"
+    expected = r"\n(time: unknown; the measured windows alone take about \d+ (s|min), no trial of this|0 cases × )"
     assert re.search(expected, done.stdout)
     assert list(tmp_path.iterdir()) == []
 

@@ -23,6 +23,12 @@ def test_a_window_has_a_length_or_adapts():
     assert parse_window("auto") == {"adapt_window": True}
 
 
+def test_a_share_of_one_and_more_was_meant_in_percent():
+    with pytest.raises(UsageError, match=r"^--precision 2: expected a share; did you mean 2%\?$"):
+        parse_percent("2")
+    assert parse_percent("150%") == 1.5, "its limit is that of the suite"
+
+
 @pytest.mark.parametrize("parse", [parse_percent, parse_duration, parse_window])
 def test_nonsense_is_neither(parse):
     with pytest.raises(UsageError, match="for example"):

@@ -142,7 +142,7 @@ def test_a_collective_is_weak_whatever_was_asked_and_needs_two_ranks():
         ([], {"workloads": ("mnits",)}, "unknown workload 'mnits'; did you mean 'mnist'?"),
         (["ddp.bucket_cap=1"], {}, "backend.ddp has no option 'bucket_cap'; did you mean 'bucket_cap_mb'?"),
         (["dpd.bucket_cap_mb=1"], {}, "unknown workload, backend or site 'dpd'; did you mean 'ddp'?"),
-        (["ddp.bucket_cap_mb=x"], {}, "option backend.ddp.bucket_cap_mb = x: input should be a valid number"),
+        (["ddp.bucket_cap_mb=x"], {}, "option backend.ddp.bucket_cap_mb = x: expected a number"),
         (["ddp.bucket_cap_mb=-1"], {}, "option backend.ddp.bucket_cap_mb = -1: input should be greater than 0"),
         (["mnist.model=cnm"], {}, "option workload.mnist.model = cnm: input should be 'linear', 'mlp' or 'cnn'"),
         (["ddp.transport=mpi"], {}, "option backend.ddp.transport: unknown transport 'mpi'"),

@@ -10,6 +10,7 @@ from harness.setup.doctor import (
     gpus_of_torch_diagnostic,
     horovod_operations_diagnostic,
     machine_lock_diagnostic,
+    site_diagnostics,
     sources_diagnostic,
     variable_diagnostics,
 )
@@ -78,3 +79,11 @@ def test_who_else_measures_on_the_cores_is_named(tmp_path):
     found = machine_lock_diagnostic(tmp_path / "file")
     assert found.status == "missing"
     assert "name another one by SCALING_LOCK_FOLDER" in found.remedy
+
+
+def test_a_site_that_lacks_something_says_what_and_the_remedy_once(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    lacking = {found.name: found for found in site_diagnostics() if found.status == "missing"}
+    assert "ssh" in lacking["site hosts"].found
+    assert lacking["site hosts"].remedy == "apt-get install openssh-client"
+    assert all(found.remedy and found.found not in found.remedy for found in lacking.values())

@@ -62,7 +62,7 @@ def test_trials_of_another_site_say_nothing():
     duration = predict_duration(plan_of(make_case(site="slurm")), [past(5.0)])
     assert duration.seconds is None
     assert duration.reason == "no trial of this machine is stored yet"
-    assert duration.text() == "unknown, about 3 s by the windows alone"
+    assert duration.text() == "unknown; the measured windows alone take about 3 s"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_plan_ends_with_what_it_has(suite_file):
     # Without torch the case is skipped, and takes no time.
     assert last[-1] == "0 cases × 1 round = 0 trials; 1 skipped" or last == [
         "1 case × 1 round = 1 trial; 0 skipped",
-        "time: unknown, about 2 s by the windows alone, no trial of this machine is stored yet",
+        "time: unknown; the measured windows alone take about 2 s, no trial of this machine is stored yet",
     ]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.core.records import Condition
 from reports.analysis.answer_text import (
     answer_sentence,
     efficient_to_detail,
@@ -11,11 +12,15 @@ from reports.analysis.answer_text import (
     outcome_text,
     peak_text,
 )
-from reports.analysis.answers import workload_answers
+from reports.analysis.answers import PROGRAM_DATA, Cause, workload_answers
+from reports.analysis.bottleneck import EXPOSED, TERM_TITLES
 from reports.analysis.cells import make_cells
 from reports.analysis.findings import analyse_cells
+from reports.analysis.trust import MORE_TRIALS
 from tests.reports.analysis.test_answers import amdahl, answer_of, cells_of
 from tests.support.builders import make_case, make_trial
+
+LOADED = Condition(name="host_load", seen="here: other processes kept 1.20 of 2 cores busy")
 
 
 def test_a_whole_answer_in_one_line():
@@ -72,6 +77,32 @@ def test_what_failed_comes_first_in_what_to_do_next():
 def test_nothing_has_to_be_done_about_an_answer_that_is_sure_and_ends():
     cells = cells_of({"ddp": {1: 0.1, 2: 0.09}})
     assert next_steps(workload_answers(analyse_cells(cells)), cells) == ["nothing has to be done"]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "conditions", "reason", "step"),
+    [
+        ((0.7, 1.4), (), "from 2 trials", "raise --repeats"),
+        ((0.6, 1.0, 1.7), (LOADED,), "noisy host: other processes used its cores", "free the cores, or measure later"),
+        ((0.6, 1.0, 1.7), (), "", MORE_TRIALS),
+    ],
+)
+def test_a_wide_interval_comes_with_what_made_it_wide_and_a_remedy_that_fits(repeats, conditions, reason, step):
+    # --budget belongs to --precision, which was not given.
+    cells = cells_of({"ddp": {2: 0.06}}, repeats=repeats, conditions=conditions)
+    (answer,) = workload_answers(analyse_cells(cells))
+    assert answer.trust.word == "low"
+    assert answer.trust.reason.startswith("the interval of ddp/gloo at 2 ranks is ")
+    assert answer.trust.reason.endswith(reason)
+    assert next_steps([answer], cells)[0] == step
+
+
+def test_a_program_is_not_told_to_use_options_of_workloads_and_backends():
+    answer = answer_of({"ddp": {1: 0.1, 2: 0.09}})
+    cause = Cause(name=TERM_TITLES[EXPOSED], share=0.4, of="a step", ranks=2, backend="ddp/gloo")
+    own, theirs = (answer.model_copy(update={"cause": cause, "data": data}) for data in ("generated", PROGRAM_DATA))
+    assert any("--batch" in step for step in next_steps([own], ()))
+    assert not any("--batch" in step or "--set" in step for step in next_steps([theirs], ()))
 
 
 def test_few_trials_ask_for_more_and_name_the_workload_only_where_not_all_are_meant():

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from bench.core.step_measures import PhaseTimes
+from reports.analysis.answer_text import FETCH_FASTER, next_steps, why_text
 from reports.analysis.answers import workload_answers
 from reports.analysis.bottleneck import EXPOSED, NOT_MEASURED, SLOWER, WAITING, efficiency_losses
 from reports.analysis.cells import make_cells
@@ -18,8 +19,8 @@ from reports.page.tables import decomposition_table
 from tests.support.builders import make_case, make_record, make_trial
 
 
-def trial(case, number, together_s, own_s):
-    """Ranks whose step takes ``together_s`` and whose own work takes ``own_s`` of it, by rank."""
+def trial(case, number, together_s, own_s, data_s=0.0):
+    """Ranks whose step takes ``together_s``, and whose own work takes ``own_s`` of it and their data ``data_s``."""
     ranks = tuple(
         make_record(
             rank,
@@ -28,7 +29,7 @@ def trial(case, number, together_s, own_s):
             phases=PhaseTimes(
                 together_s=(together_s,),
                 digest="d",
-                alone_s={"data": (0.0,), "forward": (own / 2,), "backward": (own / 4,), "optimizer": (own / 4,)},
+                alone_s={"data": (data_s,), "forward": (own / 2,), "backward": (own / 4,), "optimizer": (own / 4,)},
             ),
         )
         for rank, own in enumerate(own_s)
@@ -62,6 +63,32 @@ def test_losses_are_listed_the_largest_first(two_ranks):
     )
     (answer,) = workload_answers(analyse_cells(two_ranks))
     assert answer.cause.sentence == "exposed communication takes 30 % of a step of ddp/gloo at 2 ranks"
+
+
+def loading(data_s, own_s):
+    """The answer of a sweep at one rank and at two, whose exchange takes 20 ms that compute does not hide."""
+    one, two = make_case(ranks=1), make_case(ranks=2)
+    trials = [trial(one, n, 2 * (data_s + own_s), (2 * own_s,), 2 * data_s) for n in range(3)]
+    trials += [trial(two, n, data_s + own_s + 0.02, (own_s, own_s), data_s) for n in range(3)]
+    cells = make_cells([one, two], {}, trials, {})
+    (answer,) = workload_answers(analyse_cells(cells))
+    return answer, next_steps([answer], cells)
+
+
+def test_data_that_ranks_wait_for_is_named_beside_the_cause_although_it_costs_no_efficiency():
+    answer, steps = loading(0.07, own_s=0.01)
+    assert answer.cause.name == "exposed communication"
+    assert answer.data_share == pytest.approx(0.7)
+    assert why_text(answer).endswith(" of a step of ddp/gloo at 2 ranks; fetching data takes 70 % of it")
+    assert FETCH_FASTER in steps
+
+
+@pytest.mark.parametrize("data_s", [0.01, 0.0])
+def test_data_that_takes_less_than_the_exchange_is_not_named(data_s):
+    answer, steps = loading(data_s, own_s=0.07)
+    assert answer.data_share is None
+    assert "data" not in why_text(answer)
+    assert FETCH_FASTER not in steps
 
 
 def test_the_bars_add_up_to_the_step(two_ranks):
