@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bench.core.case import Case
+from bench.core.records import Trial
 from harness.planning.plan import shuffle_cases
 from harness.reporting.decisions import observe, stopping_rule, with_trial
 from harness.store.store import Store, SweepInfo
@@ -71,6 +72,27 @@ def _in_order(wanted: set[str], observed: Sequence[Observed], seed: int, number:
     return [observed[place].case for place in order if observed[place].key in wanted]
 
 
+def begun_round(
+    info: SweepInfo, trials: Sequence[Trial], rule: StoppingRule, questions: Sequence[Question]
+) -> NextRound | None:
+    """What is left of the last round of an interrupted sweep, whose cases were submitted together (pure).
+
+    It was decided on by what was known at its beginning: by its own trials, some of the others may not be needed any
+    more, whose job runs them all the same.
+    """
+    later = set(info.plan.later)
+    # These come after all others, in rounds of their own.
+    newest = [trial for trial in trials if trial.case.key in later] or trials
+    number = max((trial.round for trial in newest), default=0)
+    ended = {trial.case.key for trial in newest if trial.round == number}
+    before = [trial for trial in trials if trial.round != number or trial.case.key not in ended]
+    found = next_round(list(observe(info, before).values()), rule, info.suite.seed, questions, info.plan.later)
+    if found is None or found.number != number:
+        return None
+    left = [case for case in found.cases if case.key not in ended]
+    return NextRound(number, left, found.most - len(ended)) if left else None
+
+
 def rounds_until_decided(info: SweepInfo, store: Store, *, whole_rounds: bool) -> Iterator[NextRound]:
     """Yield what runs next, until nothing is open; each time the trials of what was yielded are stored by then.
 
@@ -80,10 +102,13 @@ def rounds_until_decided(info: SweepInfo, store: Store, *, whole_rounds: bool) -
         whole_rounds: Whether the site runs the cases of a round together. Else a case is decided on after each trial.
     """
     rule, questions = stopping_rule(info), questions_of(info.plan.cases)
-    observed = observe(info, store.trials(info.id))
+    trials = store.trials(info.id)
+    observed = observe(info, trials)
+    begun = begun_round(info, trials, rule, questions) if whole_rounds else None
     while (
-        following := next_round(list(observed.values()), rule, info.suite.seed, questions, info.plan.later)
+        following := begun or next_round(list(observed.values()), rule, info.suite.seed, questions, info.plan.later)
     ) is not None:
+        begun = None
         first = following.number == 0 or whole_rounds
         chosen = following if first else following._replace(cases=following.cases[:1])
         yield chosen

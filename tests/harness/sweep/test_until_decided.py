@@ -68,7 +68,8 @@ class ModelSite(Site):
 
     def start(self, request):
         key = request.case.key
-        number = sum(other == key for other, _ in self.started)
+        # By its round where rounds are submitted: what an interrupt cancelled is started again.
+        number = int(request.folder.name[:2]) if self._whole else sum(other == key for other, _ in self.started)
         self.started.append((key, number))
         noise = random.Random(f"{key} {number}").gauss(0, self.noise)
         outcome = "failed" if key in self.failing else "ok"
@@ -145,6 +146,16 @@ def test_a_sweep_that_was_interrupted_goes_on_with_the_same_trials(store, tmp_pa
     assert run(info, store, tmp_path, site) == whole
     # Throughputs are of the same trials, so that everything that follows from them is equal.
     assert decisions_of(info, store.trials(info.id)) == decisions_of(without_break, store.trials(without_break.id))
+
+
+@pytest.mark.parametrize("trials", [1, 13, 15, 17])
+def test_a_round_that_was_submitted_is_completed_after_an_interrupt(store, tmp_path, trials):
+    whole = run(new_sweep(store, "whole"), store, tmp_path, ModelSite(noise=0.05, submits_rounds=True))
+    info = new_sweep(store, "cut")
+    with pytest.raises(KeyboardInterrupt):
+        run(info, store, tmp_path, ModelSite(noise=0.05, submits_rounds=True), Watching(trials))
+    assert len(store.done(info.id)) == trials
+    assert run(info, store, tmp_path, ModelSite(noise=0.05, submits_rounds=True)) == whole
 
 
 def test_windows_that_adapt_do_so_from_the_third_trial_on_and_are_the_same_after_a_break(store, tmp_path):
