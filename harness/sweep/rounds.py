@@ -180,13 +180,17 @@ def rounds_until_precise(
     The budget is checked before each case, or before each round where the site submits ``whole_rounds``. What counts of
     it is the time for which the sweep has run, ``running_s``.
     """
-    for round_number in itertools.count(max((number for _, number in store.done(info.id)), default=-1) + 1):
+    done = store.done(info.id)
+    # A round that was interrupted is completed: by what was known at its beginning, since its cases may run already.
+    begun = max((number for _, number in done), default=0)
+    for round_number in itertools.count(max(begun, info.plan.repeats)):
         rates: dict[str, list[float]] = {}
         for trial in store.trials(info.id):
-            if trial.outcome == "ok":
+            if trial.outcome == "ok" and trial.round < round_number:
                 rates.setdefault(trial.case.key, []).append(throughput_of(trial.ranks))
         imprecise = imprecise_cases(info.plan, rates, precision)
         order = shuffle_cases(imprecise, info.suite.seed, round_number)
+        order = [case for case in order if (case.key, round_number) not in done]
         for cases in [order] if whole_rounds and order else [[case] for case in order]:
             if running_s() > info.suite.budget_s:
                 return

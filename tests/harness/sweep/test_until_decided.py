@@ -99,7 +99,7 @@ def new_sweep(store: Store, name: str = "s1", rounds: int = 5, cases=CASES, **su
         id=name,
         started_at=FIRST_NIGHT,
         command="python -m harness sweep",
-        suite=Suite(until="decided", repeats=rounds, **suite),
+        suite=Suite(**{"until": "decided", "repeats": rounds, **suite}),
         plan=Plan(cases=cases, skips=(), not_applicable=(), repeats=rounds),
         environment=this_environment(),
     )
@@ -155,6 +155,17 @@ def test_a_round_that_was_submitted_is_completed_after_an_interrupt(store, tmp_p
     with pytest.raises(KeyboardInterrupt):
         run(info, store, tmp_path, ModelSite(noise=0.05, submits_rounds=True), Watching(trials))
     assert len(store.done(info.id)) == trials
+    assert run(info, store, tmp_path, ModelSite(noise=0.05, submits_rounds=True)) == whole
+
+
+@pytest.mark.parametrize("trials", [25, 30, 37])
+def test_a_round_for_a_precision_is_completed_after_an_interrupt(store, tmp_path, trials):
+    suite = {"until": None, "precision": 0.05, "rounds": 2}
+    whole = run(new_sweep(store, "whole", **suite), store, tmp_path, ModelSite(noise=0.05, submits_rounds=True))
+    assert max(number for _, number in whole) > 2
+    info = new_sweep(store, "cut", **suite)
+    with pytest.raises(KeyboardInterrupt):
+        run(info, store, tmp_path, ModelSite(noise=0.05, submits_rounds=True), Watching(trials))
     assert run(info, store, tmp_path, ModelSite(noise=0.05, submits_rounds=True)) == whole
 
 
