@@ -39,6 +39,7 @@ WIDEST = math.log(1e6)
 """An interval whose ends differ by a larger factor says nothing."""
 NO_NUMBER = "no cell has a number"
 ONE_NUMBER = "the others have no number"
+BASELINE_FAILED, CELL_FAILED = "the baseline failed", "the cell failed"
 NO_QUESTION = (
     "there is no question to decide, since no backend or rank count has another one to be compared with: each case "
     "runs once; leave --until decided out to repeat it"
@@ -326,7 +327,8 @@ def _efficiency(empty: Decision, question: Question, evidence: _Evidence, settle
     """Whether the efficiency of a cell is above the bar."""
     (base, case), (base_key, key) = question.cases, question.keys
     if settled:
-        return empty.model_copy(update={"reason": NO_NUMBER})
+        failed = BASELINE_FAILED if base_key in settled else CELL_FAILED
+        return empty.model_copy(update={"reason": NO_NUMBER if len(settled) > 1 else failed})
     found = None
     if evidence.logs[base_key] and evidence.logs[key]:
         found = evidence.compare(key, base_key, 1)

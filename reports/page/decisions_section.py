@@ -117,7 +117,7 @@ def _answer(decision: Decision, cells: Mapping[str, Cell]) -> str:
         text = enumerate_names([_name(decision, key, cells) for key in (decision.answer, *equal)])
         text = f"equivalent: {text}" if equal else text
     if decision.state == "decided":
-        return text
+        return f"{text} ({decision.reason})" if decision.reason else text
     state = "given up" if decision.state == "given_up" else "open"
     if decision.reason and not decision.rounds_needed:
         state = f"{state} ({decision.reason})"

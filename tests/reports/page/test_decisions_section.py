@@ -78,6 +78,18 @@ def test_questions_whose_cells_failed_are_not_counted_as_decided():
     assert text.endswith(f"; {len(found.decisions)} had nothing to compare, since cells failed.")
 
 
+def test_an_answer_that_was_compared_with_nothing_says_why():
+    pair = [cell for cell in CELLS if (cell.case.workload, cell.case.backend) == ("synthetic", "ddp")]
+    for failed_ranks, peak, efficiency in ((2, "1 rank", "the cell failed"), (1, "2 ranks", "the baseline failed")):
+        observed = [
+            Observed(cell.case, cell.case.key, {} if failed else {0: 100.0}, 0, 1, is_settled=failed)
+            for cell in pair
+            for failed in (cell.case.ranks == failed_ranks,)
+        ]
+        rows = decisions_table(decide(observed, StoppingRule(max_rounds=4)), pair).rows
+        assert [row[2] for row in rows] == [f"{peak} (the others have no number)", f"– ({efficiency})"]
+
+
 def test_questions_that_have_no_trial_left_and_those_of_an_interrupted_sweep_are_told():
     count = len(decide(observe_all(), StoppingRule(max_rounds=4)).decisions)
     assert cost_text(decide(observe_all(), StoppingRule(max_rounds=4))).endswith(f"; {count} are open.")
