@@ -9,6 +9,7 @@ The folder is on the machine, not in a container: containers share one where the
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
@@ -34,6 +35,7 @@ MACHINE_FOLDERS = (Path("/run/lock"), Path("/tmp"))
 """Folders that every user of a machine can write to."""
 SHARED_MODE = 0o1777
 """Everybody may create files in it, and nobody remove those of others."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_FILE_BYTES = 64 * 2**10
 MAX_PURPOSE_LENGTH = 80
 
@@ -151,7 +153,7 @@ class LockFolder:
         try:
             return LockedFile(self.descriptor, name, command.model_dump_json())
         except OSError as problem:
-            raise LockUnavailable(_problem(self.path, problem.strerror or str(problem))) from None
+            raise LockUnavailable(_problem(self.path, problem)) from None
 
     def open(self, name: str) -> int:
         """A descriptor of a file, to be closed; never of one that a symbolic link leads to."""
@@ -205,6 +207,9 @@ def user_name(uid: int) -> str:
 
 
 def _open_folder(path: Path) -> int:
+    if not path.is_absolute():
+        text = f"folder {path} can't be used (commands that start elsewhere would mean another one)"
+        raise LockUnavailable(f"{text}; name it by its whole path in {FOLDER_VARIABLE}")
     try:
         with suppress(FileExistsError):
             path.mkdir()
@@ -215,12 +220,14 @@ def _open_folder(path: Path) -> int:
             os.close(descriptor)
             raise PermissionError(0, f"it is {user_name(path.stat().st_uid)}'s, and not writable")
     except OSError as problem:
-        raise LockUnavailable(_problem(path, problem.strerror or str(problem))) from None
+        raise LockUnavailable(_problem(path, problem)) from None
     return descriptor
 
 
-def _problem(folder: Path, reason: str) -> str:
-    return f"folder {folder} can't be used ({reason}); remove it, or name another one by {FOLDER_VARIABLE}"
+def _problem(folder: Path, problem: OSError) -> str:
+    reason = problem.strerror or str(problem)
+    remedy = "free some space there" if problem.errno in DISK_FULL else "remove it"
+    return f"folder {folder} can't be used ({reason}); {remedy}, or name another one by {FOLDER_VARIABLE}"
 
 
 def _is_locked(descriptor: int) -> bool:

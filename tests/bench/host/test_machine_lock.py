@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,6 +208,35 @@ def test_a_folder_that_a_link_leads_to_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LockUnavailable):
         MachineLock("sweep", (), folder=tmp_path / "file")
+
+
+def test_a_folder_that_other_commands_would_not_find_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LockUnavailable, match=r"^folder lock can't be used .*; name it by its whole path in SCALING_"):
+        MachineLock("sweep", (), folder=Path("lock"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_where_the_disk_of_the_folder_is_full_that_is_the_remedy(tmp_path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom bench.host.machine_lock import MachineLock\n"
+        "MachineLock('sweep', (), folder=Path(sys.argv[1])).__enter__()"
+    )
+    script = f"mount -t tmpfs -o size=8k tmpfs {tmp_path} && mkdir {tmp_path}/lock; cat /dev/zero >{tmp_path}/zero;"
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'{script} exec "$0" "$@"',
+        sys.executable,
+        "-c",
+        program,
+        str(tmp_path / "lock"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "(No space left on device); free some space there, or name another one by" in done.stderr, done.stderr
 
 
 def test_the_folder_is_open_to_every_user_and_the_machines_own_by_default(tmp_path, monkeypatch):
