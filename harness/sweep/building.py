@@ -127,7 +127,8 @@ class LaterCells:
     def round_ended(self, number: int) -> None:
         """See :class:`harness.sweep.rounds.Extension`. After the first round, where more follow, a table is shown."""
         if self.waiting and number == 0 and self.info.plan.repeats > 1:
-            self._show_table(f"after the first of {self.info.plan.repeats} rounds")
+            rounds = "round" if self.info.suite.until else f"of {self.info.plan.repeats} rounds"
+            self._show_table(f"after the first {rounds}")
 
     def extended(self) -> SweepInfo | None:
         """See :class:`harness.sweep.rounds.Extension`."""

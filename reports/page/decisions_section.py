@@ -37,9 +37,9 @@ def cost_text(decisions: Decisions) -> str:
     states = Counter(decision.state for decision in decisions.decisions if not decision.compares_nothing)
     empty = len(decisions.decisions) - states.total()
     asked = formatting.counted(len(decisions.decisions), "question")
-    parts = [
-        f"{states['decided']} of {asked} were decided by {decisions.trials} of at most {decisions.max_trials} trials"
-    ]
+    were = "was" if len(decisions.decisions) == 1 else "were"
+    trials = f"{decisions.trials:,} of at most {decisions.max_trials:,} trials"
+    parts = [f"{states['decided']} of {asked} {were} decided by {trials}"]
     for count, verb, what in (
         (states["given_up"], ("was", "were"), "given up"),
         (states["open"], ("is", "are"), "open"),

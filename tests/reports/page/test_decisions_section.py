@@ -78,6 +78,13 @@ def test_questions_whose_cells_failed_are_not_counted_as_decided():
     assert text.endswith(f"; {len(found.decisions)} had nothing to compare, since cells failed.")
 
 
+def test_one_question_is_told_in_the_singular_and_many_trials_with_separators():
+    cells = [cell for cell in CELLS if (cell.case.workload, cell.case.ranks) == ("synthetic", 1)]
+    observed = [Observed(cell.case, cell.case.key, {0: 100.0 - number}, 0, 1) for number, cell in enumerate(cells)]
+    found = decide(observed, StoppingRule(max_rounds=1000))
+    assert cost_text(found) == "0 of 1 question was decided by 3 of at most 3,000 trials; 1 is open."
+
+
 def test_an_answer_that_was_compared_with_nothing_says_why():
     pair = [cell for cell in CELLS if (cell.case.workload, cell.case.backend) == ("synthetic", "ddp")]
     for failed_ranks, peak, efficiency in ((2, "1 rank", "the cell failed"), (1, "2 ranks", "the baseline failed")):
