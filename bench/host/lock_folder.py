@@ -144,6 +144,11 @@ class LockFolder:
     def close(self) -> None:
         os.close(self.descriptor)
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether somebody has removed it: who opens it now gets another one."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
     def create(self, name: str, command: Command) -> LockedFile:
         """A locked file of this process.
 

@@ -71,8 +71,11 @@ class MachineLock:
         self._running: LockedFile | None = None
 
     def __enter__(self) -> MachineLock:
-        self._running = self._folder.create(f"command-{secrets.token_hex(8)}", self._command())
+        self._register()
         return self
+
+    def _register(self) -> None:
+        self._running = self._folder.create(f"command-{secrets.token_hex(8)}", self._command())
 
     def __exit__(self, *problem: object) -> None:
         if self._running is not None:
@@ -144,6 +147,12 @@ class MachineLock:
 
     def _enter_queue(self, report: Report) -> tuple[LockedFile, list[LockHolder]]:
         """The file of this command in the queue, and those that asked before."""
+        if self._folder.is_removed:
+            # A cleaner of temporary folders, or a user; commands that have begun since meet in a new one.
+            anew = LockFolder(self._folder.path)
+            self.__exit__()
+            self._folder = anew
+            self._register()
         with self._numbering(report):
             before = list(self._queue())
             own = self._folder.create(f"turn-{self._next_number():d}-{secrets.token_hex(8)}", self._command())

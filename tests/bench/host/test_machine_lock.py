@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,18 @@ def test_a_folder_that_a_link_leads_to_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LockUnavailable):
         MachineLock("sweep", (), folder=tmp_path / "file")
+
+
+def test_a_folder_that_was_removed_meanwhile_is_that_of_the_commands_which_began_since(tmp_path):
+    folder = tmp_path / "lock"
+    with MachineLock("sweep of before", (), folder=folder) as before:
+        before.acquire().release()
+        shutil.rmtree(folder)
+        with process_with_lock(folder):
+            assert before.acquire_if_free() is None
+            assert [holder.command.purpose for holder in before.others()] == ["sweep of somebody"]
+        before.acquire().release()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_folder_that_other_commands_would_not_find_is_refused(tmp_path, monkeypatch):
