@@ -9,7 +9,7 @@
 #SBATCH --no-kill
 
 agents=
-folder=$(mktemp -d) || exit
+folder=$(mktemp -d 2>&1) || { echo "error: $HOSTNAME: $folder"; exit 1; }
 touch "$folder/log"
 most=4
 ended_line=scaling-ended

@@ -20,6 +20,8 @@ RANK_EXIT_GRACE_S = 10
 """How long the other MPI ranks may run on after the first has ended, so that the agents see which one was first."""
 BEGAN_FILE, ENDED_FILE, HOSTS_FILE = "began", "ended", "hosts.txt"
 """Files that the script leaves in a trial's folder."""
+ROUND_LOG = "slurm-%j.log"
+"""Of the script of a job for several trials, in the sweep's folder; ``%j``: the number of the job."""
 LOG_FILES = RANKS_LOG, NODES_LOG, SCRIPT_LOG = "ranks.log", "srun.log", "slurm.log"
 """Output of Slurm's programs in a trial's folder: of the ranks' step, of the agents' step, of the script."""
 

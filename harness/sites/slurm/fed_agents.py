@@ -106,7 +106,13 @@ def feed_functions(step: str, most: int, files: Mapping[str, str]) -> list[str]:
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     return [
-        *("agents=", "folder=$(mktemp -d) || exit", 'touch "$folder/log"', *lines, ""),
+        *(
+            "agents=",
+            'folder=$(mktemp -d 2>&1) || { echo "error: $HOSTNAME: $folder"; exit 1; }',
+            'touch "$folder/log"',
+            *lines,
+            "",
+        ),
         *("agents_step() {", f"    exec {step}", "}"),
         *FUNCTIONS.rstrip().splitlines(),
     ]

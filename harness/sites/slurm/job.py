@@ -17,7 +17,15 @@ from bench.rank.progress import read_progress
 from harness.sites.base.contract import Job, TrialRequest, TrialResult
 from harness.sites.base.first_cause import NO_RECORD
 from harness.sites.base.remote import LostNode, failed_start, gather_result, read_node_reports
-from harness.sites.slurm.batch_script import BEGAN_FILE, ENDED_FILE, HOSTS_FILE, LOG_FILES, NODES_LOG, RANKS_LOG
+from harness.sites.slurm.batch_script import (
+    BEGAN_FILE,
+    ENDED_FILE,
+    HOSTS_FILE,
+    LOG_FILES,
+    NODES_LOG,
+    RANKS_LOG,
+    ROUND_LOG,
+)
 from harness.sites.slurm.client import SlurmClient, SlurmJobState, SlurmUnavailable
 from harness.sites.slurm.fed_agents import AGENTS_STEP
 from harness.sites.slurm.options import SlurmOptions, SlurmTimeouts
@@ -192,7 +200,11 @@ class SlurmJob(Job):
         if not self.submission.shared:
             self._wait_to_leave_queue()
         lost = self._lost(timed_out=timed_out)
-        tail = [f"slurm: {line}" for name in LOG_FILES for line in last_lines(self.folder / name, TAIL_LINES)]
+        tail = [f"slurm: {line}" for file in self.own_logs for line in last_lines(file, TAIL_LINES)]
+        if self.submission.shared and not tail:
+            # The script has not come to this trial, or could start nothing for it.
+            file = self.folder.parent / ROUND_LOG.replace("%j", self.number)
+            tail = [f"slurm: {line}" for line in last_lines(file, TAIL_LINES)]
         reason = "; ".join([*error_messages(tail)[:1], self.job_state.description])
         result = gather_result(
             self.folder, self.case, lost, timed_out=timed_out, no_report_reason=reason, log_tail=tail

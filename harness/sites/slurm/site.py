@@ -21,7 +21,7 @@ from harness.planning.placements import Machine
 from harness.planning.source_copy import python_path, share_sources
 from harness.sites.base.contract import Job, Site, TrialRequest
 from harness.sites.base.remote import UnstartedJob, needs_certificate
-from harness.sites.slurm.batch_script import SCRIPT_LOG, SLURM_LAUNCHERS, batch_script
+from harness.sites.slurm.batch_script import ROUND_LOG, SCRIPT_LOG, SLURM_LAUNCHERS, batch_script
 from harness.sites.slurm.client import (
     SlurmClient,
     SlurmJobState,
@@ -97,7 +97,7 @@ class SlurmSite(Site):
         return self.chosen.pack
 
     def submit_round(self, trials: Sequence[TrialRequest]) -> list[Job]:
-        return self._submit(trials, "slurm-%j.log")
+        return self._submit(trials, ROUND_LOG)
 
     def reattach(self, trial: TrialRequest, handle: str) -> Job | None:
         if not handle.isdigit():

@@ -21,7 +21,7 @@ from bench.plugins.registry import load_backend
 from harness.planning.placements import choose_device
 from harness.planning.suite import Suite
 from harness.sites.base.contract import TrialRequest, TrialResult
-from harness.sites.slurm.batch_script import batch_script, gpus_per_node_for
+from harness.sites.slurm.batch_script import ROUND_LOG, batch_script, gpus_per_node_for
 from harness.sites.slurm.client import (
     UNKNOWN_JOB,
     SlurmClient,
@@ -454,6 +454,20 @@ def test_a_job_that_waits_too_long_is_cancelled_with_the_way_to_wait_longer(monk
         waiting.wait(9).reason,
     )
     assert (tmp_path / "gone").exists()
+
+
+def test_where_the_script_of_a_round_fails_its_own_log_tells_why(monkeypatch, tmp_path):
+    slurm_says(monkeypatch, tmp_path, squeue="echo '7|FAILED||NonZeroExitCode'")
+    script = tmp_path / "job.sh"
+    trials = [trial_of(name, backend=name, ranks=2) for name in ("ddp", "horovod")]
+    script.write_text(batch_script(SlurmOptions(), trials, ROUND_LOG))
+    command, full = ["bash", str(script)], {**os.environ, "TMPDIR": str(tmp_path / "gone")}
+    done = subprocess.run(command, env=full, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (tmp_path / "slurm-7.log").write_text(done.stdout)
+    ending = job(tmp_path / "ddp", Submission("7", shared=True)).wait(9)
+    assert "mktemp: failed to create directory" in ending.reason
+    assert ending.reason.endswith("Slurm reports FAILED (NonZeroExitCode)")
 
 
 def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch, tmp_path):
