@@ -37,6 +37,8 @@ class TrialProgress:
 
     def __init__(self, console: Console, total: int, expected_s: float | None = None) -> None:
         self.console, self.total, self.done = console, total, 0
+        self.about = "about"
+        """How the time left is told: it may be less where some trials are not needed."""
         self.began = time.monotonic()
         self.bar = Progress(
             SpinnerColumn(),
@@ -87,7 +89,7 @@ class TrialProgress:
 
     def may_follow(self, trials: int) -> None:
         """How many trials may follow at most: fewer than were planned where some are not needed."""
-        self.total = self.done + trials
+        self.total, self.about = self.done + trials, "at most"
         self.bar.update(self.task, total=self.total)
 
     def _begin(self, title: str) -> None:
@@ -102,7 +104,7 @@ class TrialProgress:
             print_line(self.console, self._line(title, trial))
 
     def _time_left(self) -> str:
-        return _left((time.monotonic() - self.began) / self.done * (self.total - self.done))
+        return _left((time.monotonic() - self.began) / self.done * (self.total - self.done), self.about)
 
     def _line(self, title: str, trial: Trial) -> str:
         line = f"{self.done}/{self.total} {title}: {trial.outcome}"
@@ -149,5 +151,5 @@ class PairProgress(TrialProgress):
         return f"{case_titles.case_title(case)} · pair {pair + 1}, {side}"
 
 
-def _left(time_s: float) -> str:
-    return f"about {time_s / 60:.0f} min left" if time_s >= 90 else f"about {time_s:.0f} s left"
+def _left(time_s: float, about: str = "about") -> str:
+    return f"{about} {time_s / 60:.0f} min left" if time_s >= 90 else f"{about} {time_s:.0f} s left"

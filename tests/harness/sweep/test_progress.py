@@ -68,3 +68,18 @@ def test_a_long_title_leaves_the_bar_the_count_and_the_time_left_on_the_line(mon
     line = next(text for text in reversed(drawn) if text.strip())
     assert re.search(r"━━+ +1/240 \d:\d\d:\d\d about \d+ (s|min) left \S", line), drawn
     assert len(line) <= width
+
+
+def test_where_some_trials_may_not_be_needed_the_time_left_is_the_most():
+    case, output = make_case(), StringIO()
+    with SweepProgress(TextConsole(file=output), 9, ()) as progress:
+        progress.may_follow(9)
+        progress.ends(make_trial(case))
+        progress.may_follow(2)
+        progress.ends(make_trial(case, 1))
+    first, second = output.getvalue().splitlines()
+    assert first.startswith("1/9 ")
+    assert second.startswith("2/3 ")
+    assert first.endswith(" left")
+    assert "at most" in first
+    assert "about" not in first
