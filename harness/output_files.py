@@ -78,16 +78,16 @@ def check_outputs(outputs: Sequence[OutputFile], store: Path | None) -> None:
     Raises:
         OutputError: For the first that can't be written, or that is the same file as another or as the store.
     """
-    taken: list[tuple[str, frozenset[Identity]]] = []
+    taken: dict[Identity, str] = {}
     if store is not None:
         real = os.path.realpath(store)
-        taken += [("is the results store", _identities(Path(real + suffix))) for suffix in STORE_SUFFIXES]
+        files = (Path(real + suffix) for suffix in STORE_SUFFIXES)
+        taken = {identity: "is the results store" for file in files for identity in _identities(file)}
     for output in outputs:
         identities = _identities(output.path)
-        for what, others in taken:
-            if identities & others:
-                raise output.error(f"{what}; name another file")
-        taken.append((f"is what {output.option} writes too", identities))
+        if what := next((taken[identity] for identity in identities if identity in taken), None):
+            raise output.error(f"{what}; name another file")
+        taken |= dict.fromkeys(identities, f"is what {output.option} writes too")
         _check(output)
 
 

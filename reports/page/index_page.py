@@ -27,6 +27,9 @@ MAX_OPEN_TRENDS = 2
 MAX_OPEN_SWEEPS = 14
 """Older sweeps are folded."""
 LIST_HINT = "`python -m harness sweeps list --limit 0` lists all of them."
+SAID_ONCE = ("suite", "commit", "machine", "overhead (95 %)", "note")
+"""Columns of the table of sweeps that its note holds where all sweeps have the same value."""
+UNREMARKABLE = "–"
 DATE_FORMATS = ("%m-%d", "%Y-%m-%d", "%m-%d %H:%M", "%Y-%m-%d %H:%M")
 
 
@@ -166,7 +169,18 @@ def _sweeps_table(nights: Sequence[Night], reference: Night, labels: dict[str, s
     )
     header = ("report", "began", "suite", "commit", "machine", "cells", "overhead (95 %)", "note")
     note = "Overhead: the share of throughput that step timing and sampling take. Times are as recorded by the sweep."
-    return Table("Reports, the newest first", header, rows, note)
+    return _with_constants_in_note(Table("Reports, the newest first", header, rows, note))
+
+
+def _with_constants_in_note(table: Table) -> Table:
+    """The table of several sweeps without the columns that say the same of each: a year of nights is one machine's."""
+    if len(table.rows) == 1:
+        return table
+    shown = table.without_constant(SAID_ONCE)
+    newest = dict(zip(table.header, table.rows[0], strict=True))
+    constants = [f"{name} {newest[name]}" for name in table.header if name not in shown.header]
+    constants = [constant for constant in constants if constant != f"note {UNREMARKABLE}"]
+    return replace(shown, note=f"All sweeps: {'; '.join(constants)}. {table.note}" if constants else table.note)
 
 
 def _slice_rows(table: Table, start: int | None, stop: int | None) -> Table:
@@ -224,4 +238,4 @@ def _sweep_note(night: Night, reference: Night, label: str) -> str:
     notes = [] if night.finished else ["not finished"]
     if differing:
         notes.append(f"not comparable with {label}: {trends.join_first(differing)}")
-    return "; ".join(notes) or "–"
+    return "; ".join(notes) or UNREMARKABLE

@@ -129,9 +129,14 @@ def wrap_labels(names: Sequence[str], room: int) -> list[tuple[str, ...]]:
     """
     for wrapper in (textwrap.TextWrapper, _SlashWrapper) if room >= 1 else ():
         wrap = wrapper(room, break_long_words=False, break_on_hyphens=False).wrap
-        wrapped = [tuple(wrap(name)) for name in names]
-        if all(len(lines) <= MAX_LABEL_LINES and max(map(len, lines), default=0) <= room for lines in wrapped):
-            return wrapped
+        fitting: list[tuple[str, ...]] = []
+        for name in names:
+            lines = tuple(wrap(name))
+            if len(lines) > MAX_LABEL_LINES or max(map(len, lines), default=0) > room:
+                break
+            fitting.append(lines)
+        else:
+            return fitting
     return []
 
 

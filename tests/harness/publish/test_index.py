@@ -84,7 +84,7 @@ def test_every_link_leads_to_a_report_and_the_newest_comes_first(place):
     assert found.sweeps == tuple(sorted(names))
     rows = found.page.table("Reports").rows
     assert [row[0].text for row in rows] == ["night-03", "night-02", "night-01"]
-    assert rows[0][1:3] == ("2026-01-03 03:00", "nightly")
+    assert rows[0][1] == "2026-01-03 03:00"
     links = re.findall(r'<a href="([^"#]+)"', found.path.read_text())
     assert {row[0].href for row in rows} <= set(links)
     assert all((found.path.parent / link).is_file() for link in links)
@@ -102,6 +102,19 @@ def test_what_changed_most_is_said_with_its_interval(place):
     )
     assert first.startswith("The first and the last (01-01 → 01-03)")
     assert "give no verdict" in caveat
+
+
+def test_what_all_sweeps_have_in_common_is_said_once(place):
+    sweep(place, 1, BOTH)
+    alone = index(place).page.table("Reports")
+    assert alone.rows[0][2] == "nightly"
+    sweep(place, 2, BOTH)
+    sweep(place, 3, BOTH, environment=HERE.model_copy(update={"commit": "other"}))
+    reports = index(place).page.table("Reports")
+    assert reports.header == ("report", "began", "commit", "cells")
+    machine = alone.rows[0][alone.header.index("machine")]
+    assert reports.note.startswith(f"All sweeps: suite nightly; machine {machine}; overhead (95 %) not measured. ")
+    assert alone.note in reports.note
 
 
 def test_no_change_is_claimed_where_the_interval_holds_1(place):
@@ -149,7 +162,8 @@ def test_another_commit_is_what_nights_are_compared_for(place):
     sweep(place, 2, BOTH, environment=HERE.model_copy(update={"commit": "other", "changed_files": True}))
     found = index(place)
     assert found.page.answers[0].startswith("The last two comparable sweeps (01-01 → 01-02)")
-    assert found.page.table("Reports").rows[0][3] == "other with changed files"
+    reports = found.page.table("Reports")
+    assert reports.rows[0][reports.header.index("commit")] == "other with changed files"
 
 
 def test_a_newest_sweep_that_stands_alone_is_a_warning(place):
