@@ -93,7 +93,7 @@ def make_report(
     """
     info = store.sweep(sweep)
     stored = read_trials(store, info)
-    decisions = decisions_of(info, store.trials(sweep)) if info.suite.until is not None else None
+    decisions = decisions_of(info, store)
     has_night = is_night_kept(store, info.id, stored.count)
     store.close()
     cells = report.sweep_cells(info, stored.summaries, plugins.backends, plugins.workloads)

@@ -30,6 +30,7 @@ from harness.store.location import store_label
 from harness.store.opening import check_store, open_store
 from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
+from harness.store.trial_outcomes import first_successful_trial
 from harness.sweep.beginning import BegunSweep, copy_sources_of_plugins, prepare_site
 from harness.sweep.building import Builds, LaterCells
 from harness.sweep.data import prepare_data
@@ -162,7 +163,8 @@ def _resume(
             f"--resume: sweep {info.id} was started by `{info.command}`; repeat that with --resume, or --resume alone"
         )
     copy_sources_of_plugins()
-    check_same_conditions(info, store.trials(info.id), read_sources())
+    trial = first_successful_trial(store, info.id)
+    check_same_conditions(info, [] if trial is None else [trial], read_sources())
     site = choose_site(place, stored_suite)
     here = site.uses_this_machine
     with open_machine_access(f"sweep {info.id}", here=here, shared=settings.shared) as access:

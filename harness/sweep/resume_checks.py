@@ -27,7 +27,7 @@ def check_same_conditions(info: SweepInfo, trials: Sequence[Trial], sources: Sou
 
     Args:
         info: The sweep.
-        trials: Those that have ended.
+        trials: Some that have succeeded. One is enough: all had the variables of the first.
         sources: What runs now.
 
     Raises:
@@ -66,7 +66,7 @@ def _check_variables(info: SweepInfo, trials: Sequence[Trial]) -> None:
     before = variables_of(trial for trial in trials if trial.case.site == DEFAULT_SITE and trial.outcome == "ok")
     if before is None:
         return
-    given = {name for trial in trials for name in trial.case.env}
+    given = {name for case in (*info.plan.cases, *(trial.case for trial in trials)) for name in case.env}
     now = recorded_variables(os.environ)
     if differences := describe_differences(_without(now, given), _without(before, given)):
         raise UsageError(f"--resume: sweep {info.id} began with other variables ({differences}); set them as they were")

@@ -17,6 +17,7 @@ from harness.planning.plan import imprecise_cases, shuffle_cases, shuffled_round
 from harness.sites.base.running_trial import utc_now
 from harness.store.store import Store, SweepInfo
 from harness.store.summaries import MIN_KEPT_CASES, keep_case
+from harness.store.trial_outcomes import read_throughputs, read_whole_trials
 from harness.sweep.machine_access import with_conditions
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.runner import Round, TrialWatcher, run_round
@@ -149,7 +150,7 @@ class _Rounds:
         ]
         if any(case.adapt_window for case in asked):
             if self.spreads is None:
-                self.spreads = known_spreads(sweep.store.trials(self.info.id))
+                self.spreads = known_spreads(read_whole_trials(sweep.store, self.info.id))
             asked = with_chosen_windows(asked, round_number, self.spreads)
         environment = self.info.environment.id
         this = Round(round_number, sweep.site, sweep.plugins.backends, sweep.folder, environment, sweep.access)
@@ -184,11 +185,7 @@ def rounds_until_precise(
     # A round that was interrupted is completed: by what was known at its beginning, since its cases may run already.
     begun = max((number for _, number in done), default=0)
     for round_number in itertools.count(max(begun, info.plan.repeats)):
-        rates: dict[str, list[float]] = {}
-        for trial in store.trials(info.id):
-            if trial.outcome == "ok" and trial.round < round_number:
-                rates.setdefault(trial.case.key, []).append(throughput_of(trial.ranks))
-        imprecise = imprecise_cases(info.plan, rates, precision)
+        imprecise = imprecise_cases(info.plan, _rates_before(store, info.id, round_number), precision)
         order = shuffle_cases(imprecise, info.suite.seed, round_number)
         order = [case for case in order if (case.key, round_number) not in done]
         for cases in [order] if whole_rounds and order else [[case] for case in order]:
@@ -197,3 +194,17 @@ def rounds_until_precise(
             yield round_number, cases
         if not imprecise:
             return
+
+
+def _rates_before(store: Store, sweep: str, round_number: int) -> dict[str, list[float]]:
+    """By case key, the throughputs of its successful trials of earlier rounds, by round."""
+    throughputs = read_throughputs(store, sweep)
+    others = read_whole_trials(store, sweep, without=throughputs.keys())
+    throughputs |= {
+        (trial.case.key, trial.round): throughput_of(trial.ranks) for trial in others if trial.outcome == "ok"
+    }
+    rates: dict[str, list[float]] = {}
+    for (key, number), throughput in sorted(throughputs.items()):
+        if number < round_number:
+            rates.setdefault(key, []).append(throughput)
+    return rates

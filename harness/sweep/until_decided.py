@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bench.core.case import Case
-from bench.core.records import Trial
 from harness.planning.plan import shuffle_cases
 from harness.reporting.decisions import observe, stopping_rule, with_trial
 from harness.store.store import Store, SweepInfo
+from harness.store.trial_outcomes import TrialOutcome, read_trial_outcomes
 from reports.analysis.decisions import Observed, Question, StoppingRule, decide, most_trials, questions_of
 
 
@@ -73,7 +73,7 @@ def _in_order(wanted: set[str], observed: Sequence[Observed], seed: int, number:
 
 
 def begun_round(
-    info: SweepInfo, trials: Sequence[Trial], rule: StoppingRule, questions: Sequence[Question]
+    info: SweepInfo, trials: Sequence[TrialOutcome], rule: StoppingRule, questions: Sequence[Question]
 ) -> NextRound | None:
     """What is left of the last round of an interrupted sweep, whose cases were submitted together (pure).
 
@@ -82,10 +82,10 @@ def begun_round(
     """
     later = set(info.plan.later)
     # These come after all others, in rounds of their own.
-    newest = [trial for trial in trials if trial.case.key in later] or trials
+    newest = [trial for trial in trials if trial.key in later] or trials
     number = max((trial.round for trial in newest), default=0)
-    ended = {trial.case.key for trial in newest if trial.round == number}
-    before = [trial for trial in trials if trial.round != number or trial.case.key not in ended]
+    ended = {trial.key for trial in newest if trial.round == number}
+    before = [trial for trial in trials if trial.round != number or trial.key not in ended]
     found = next_round(list(observe(info, before).values()), rule, info.suite.seed, questions, info.plan.later)
     if found is None or found.number != number:
         return None
@@ -102,7 +102,7 @@ def rounds_until_decided(info: SweepInfo, store: Store, *, whole_rounds: bool) -
         whole_rounds: Whether the site runs the cases of a round together. Else a case is decided on after each trial.
     """
     rule, questions = stopping_rule(info), questions_of(info.plan.cases)
-    trials = store.trials(info.id)
+    trials = read_trial_outcomes(store, info.id)
     observed = observe(info, trials)
     begun = begun_round(info, trials, rule, questions) if whole_rounds else None
     while (

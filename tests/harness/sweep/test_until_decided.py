@@ -10,15 +10,17 @@ import pytest
 from bench.backends.ddp import BACKEND
 from bench.core.records import Condition
 from bench.plugins.registry import Plugins
-from harness.planning.plan import Plan
+from harness.planning.plan import Plan, imprecise_cases
 from harness.planning.suite import Suite
-from harness.reporting.decisions import decisions_of, with_trial
+from harness.reporting.decisions import decisions_of, observe, with_trial
 from harness.sites.base.contract import Job, Site, TrialResult
 from harness.store.opening import open_store
 from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
+from harness.store.tables import measures_table, trials_table
+from harness.store.trial_outcomes import read_throughputs, read_trial_outcomes
 from harness.sweep.prepared import PreparedSweep
-from harness.sweep.rounds import run_sweep
+from harness.sweep.rounds import rounds_until_precise, run_sweep
 from reports.analysis.decisions import Observed
 from tests.support.builders import make_case, make_record, make_trial
 from tests.support.stored_once import this_environment
@@ -125,7 +127,7 @@ def test_what_is_settled_gets_no_more_trials_and_what_is_open_does(store, tmp_pa
     done = run(info, store, tmp_path, watching=watching)
     assert {key for key, number in done if number == 0} == {case.key for case in CASES}, "every case runs once"
     assert len(done) < len(CASES) * 5
-    found = decisions_of(info, store.trials(info.id))
+    found = decisions_of(info, store)
     assert (found.trials, found.max_trials) == (len(done), len(CASES) * 5)
     assert found.needed == ()
     decided = [decision for decision in found.decisions if decision.state == "decided"]
@@ -145,7 +147,38 @@ def test_a_sweep_that_was_interrupted_goes_on_with_the_same_trials(store, tmp_pa
     assert len(store.done(info.id)) == trials
     assert run(info, store, tmp_path, site) == whole
     # Throughputs are of the same trials, so that everything that follows from them is equal.
-    assert decisions_of(info, store.trials(info.id)) == decisions_of(without_break, store.trials(without_break.id))
+    assert decisions_of(info, store) == decisions_of(without_break, store)
+
+
+def outcomes(info, store):
+    return observe(info, read_trial_outcomes(store, info.id))
+
+
+def test_of_trials_that_gave_a_number_the_conditions_alone_are_read(store, tmp_path):
+    info, site = new_sweep(store), ModelSite(failing=[CASES[3].key])
+    run(info, store, tmp_path, site)
+    found, known = decisions_of(info, store), outcomes(info, store)
+
+    def change(body):
+        with store.database.writing("") as connection:
+            connection.execute(trials_table.update().where(trials_table.c.outcome == "ok").values(body=body))
+
+    change('{"conditions": [{"name": "not_measured"}]}')
+    assert decisions_of(info, store) == found
+    change('{"conditions": [{"name": "host_load"}]}')
+    assert {key: seen._replace(is_disturbed=False) for key, seen in outcomes(info, store).items()} == known
+    assert {key for key, seen in outcomes(info, store).items() if seen.is_disturbed} == set(SPEED) - {CASES[3].key}
+    change("{")
+    assert not any(seen.rates for seen in outcomes(info, store).values()), "a damaged trial is no number"
+
+
+def test_a_store_without_measures_decides_alike(store, tmp_path):
+    info = new_sweep(store)
+    run(info, store, tmp_path, ModelSite(failing=[CASES[3].key]))
+    found = outcomes(info, store)
+    with store.database.writing("") as connection:
+        connection.execute(measures_table.delete())
+    assert outcomes(info, store) == found
 
 
 @pytest.mark.parametrize("trials", [1, 13, 15, 17])
@@ -186,7 +219,7 @@ def test_windows_that_adapt_do_so_from_the_third_trial_on_and_are_the_same_after
 
 
 class CountedStore(Store):
-    """Counts how often all trials of a sweep are read."""
+    """Counts how often trials are read with all of their steps, those of many cases at once."""
 
     read = 0
 
@@ -194,12 +227,35 @@ class CountedStore(Store):
         self.read += 1
         return super().trials(sweep)
 
+    def trials_of_cases(self, sweep, keys):
+        self.read += 1
+        return super().trials_of_cases(sweep, keys)
 
-def test_windows_that_adapt_read_the_trials_of_a_sweep_once_however_many_it_has(store, tmp_path):
-    info, counted = new_sweep(store, cases=ADAPTED, adapt_window=True), CountedStore(store.database, store.location)
-    done = run(info, counted, tmp_path, ModelSite(noise=0.1, steps=20))
+
+def test_a_resumed_sweep_reads_its_trials_once_for_its_windows_and_not_for_its_decisions(store, tmp_path):
+    info, site = new_sweep(store, cases=ADAPTED, adapt_window=True), ModelSite(noise=0.1, steps=20)
+    with pytest.raises(KeyboardInterrupt):
+        run(info, store, tmp_path, site, Watching(16))
+    counted = CountedStore(store.database, store.location)
+    done = run(info, counted, tmp_path, site)
     assert max(number for _, number in done) >= 2
-    assert counted.read == 2, "once for the decisions, once for the windows"
+    assert counted.read == 1
+
+
+def test_rounds_go_on_for_the_cases_whose_intervals_are_wide(store, tmp_path):
+    info = new_sweep(store, rounds=3)
+    info = info.model_copy(update={"suite": info.suite.model_copy(update={"until": None, "precision": 0.03})})
+    done = run(info, store, tmp_path, ModelSite(noise=0.02, failing=[CASES[3].key]))
+    trials = {case.key: sum(key == case.key for key, _ in done) for case in CASES}
+    assert trials[CASES[3].key] == 3, "more rounds would not make its number precise"
+    assert min(trials.values()) == 3
+    assert max(trials.values()) > 3
+    rates = {key: [rate for (of, _), rate in read_throughputs(store, info.id).items() if of == key] for key in trials}
+    assert imprecise_cases(info.plan, rates, 0.03) == []
+    narrower = next(rounds_until_precise(info, 0.01, store, lambda: 0.0, whole_rounds=True))
+    with store.database.writing("") as connection:
+        connection.execute(measures_table.delete())
+    assert next(rounds_until_precise(info, 0.01, store, lambda: 0.0, whole_rounds=True)) == narrower
 
 
 def test_a_site_that_takes_whole_rounds_is_given_them(store, tmp_path):
