@@ -24,7 +24,7 @@ from reports.formats.cell_records import CellRecord, cell_record
 from reports.formats.console import print_line
 from reports.formats.exports import CannotExport, Export, Format, format_names, load_format
 from reports.formats.exports.pytest_benchmark import render_night
-from reports.formats.trial_rows import SweepFacts, SweepTable, TrialRow, rows_of
+from reports.formats.trial_rows import SweepFacts, SweepTable, TrialRow, rows_of_cell
 
 DEFAULT_FORMAT = "csv"
 INGESTED_FORMAT = "pytest-benchmark"
@@ -120,7 +120,7 @@ def read_table(store_url: str, wanted: Sequence[str], *, cells: bool = False) ->
     for sweep in read_sweeps(store_url, wanted):
         facts = sweep_facts(sweep.info)
         sweeps.append(facts)
-        rows += rows_of(facts, sweep.cells, sweep.trials)
+        rows += (row for cell, trials in sweep.cells_with_trials() for row in rows_of_cell(facts, cell, trials))
         if cells:
             records += [cell_record(facts.id, cell) for cell in sweep.cells]
     return SweepTable(sweeps=tuple(sweeps), rows=tuple(rows), cells=tuple(records))

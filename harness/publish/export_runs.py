@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from bench.core.records import Trial
 from bench.host.paths import from_home
@@ -16,23 +17,58 @@ from bench.plugins.registry import load_plugins
 from harness.errors import UsageError
 from harness.output_files import OutputFile, check_outputs, same_file, write_output
 from harness.reporting.report import render_page, sweep_cells, sweep_facts
-from harness.reporting.stored_trials import StoredTrials, summarize_trials
+from harness.reporting.stored_trials import StoredTrials, read_trials
+from harness.store.database import chunks
 from harness.store.location import store_path
 from harness.store.opening import open_store
-from harness.store.store import SweepInfo
+from harness.store.store import Store, SweepInfo
+from harness.store.summaries import CASES_AT_ONCE
 from reports.analysis.cells import Cell
 from reports.analysis.findings import analyse_cells
-from reports.formats.cell_records import CellRecord, TrialRecord, cell_record, trial_records
+from reports.analysis.trial_measures import measure_trial
+from reports.formats.cell_records import cell_record, trial_records
 from reports.formats.exports import AnyFormat, CannotExport, FolderFormat, Tracker
 from reports.formats.sweep_records import SweepRecord
 
 
-class StoredSweep(NamedTuple):
-    """A sweep with its trials and cells."""
+@dataclass(frozen=True)
+class StoredSweep:
+    """A sweep with its cells. Its trials are read as they are needed, while the store is open."""
 
     info: SweepInfo
-    trials: list[Trial]
+    stored: StoredTrials
     cells: tuple[Cell, ...]
+    store: Store
+
+    def cells_with_trials(self) -> Iterator[tuple[Cell, Sequence[Trial]]]:
+        """Each cell with its trials; those of a few cells are in memory together."""
+        for some in chunks(self.cells, CASES_AT_ONCE):
+            trials = self._trials([cell.case.key for cell in some])
+            yield from (with_trials(cell, trials.get(cell.case.key, ())) for cell in some)
+
+    def cell_with_trials(self, cell: Cell) -> tuple[Cell, Sequence[Trial]]:
+        """One cell with its trials."""
+        return with_trials(cell, self._trials([cell.case.key]).get(cell.case.key, ()))
+
+    def _trials(self, keys: Sequence[str]) -> Mapping[str, Sequence[Trial]]:
+        whole = {key: self._whole[key] for key in keys if key in self._whole}
+        unread = [key for key in keys if key in self.stored.summaries and key not in whole]
+        return whole | self.store.trials_of_cases(self.info.id, unread) if unread else whole
+
+    @cached_property
+    def _whole(self) -> dict[str, list[Trial]]:
+        by_key: dict[str, list[Trial]] = {}
+        for trial in self.stored.first:
+            by_key.setdefault(trial.case.key, []).append(trial)
+        return by_key
+
+
+def with_trials(cell: Cell, trials: Sequence[Trial]) -> tuple[Cell, Sequence[Trial]]:
+    """The cell with all numbers of its trials (pure): of large sweeps their usage was dropped."""
+    if not cell.measures:
+        return cell, trials
+    measures = tuple(numbers for trial in trials if (numbers := measure_trial(trial)) is not None)
+    return cell.model_copy(update={"measures": measures}), trials
 
 
 def read_sweeps(store_url: str, wanted: Sequence[str]) -> Iterator[StoredSweep]:
@@ -45,8 +81,8 @@ def read_sweeps(store_url: str, wanted: Sequence[str]) -> Iterator[StoredSweep]:
     with closing(open_store(store_url, create=False)) as store:
         infos = {info.id: info for info in map(store.sweep, wanted or ["latest"])}
         for info in infos.values():
-            trials = store.trials(info.id)
-            yield StoredSweep(info, trials, sweep_cells(info, summarize_trials(info, trials), backends, workloads))
+            stored = read_trials(store, info)
+            yield StoredSweep(info, stored, sweep_cells(info, stored.summaries, backends, workloads), store)
 
 
 def export_runs(
@@ -119,23 +155,14 @@ def _records(store_url: str, wanted: Sequence[str], read: list[str]) -> Iterator
 
 
 def _record(sweep: StoredSweep) -> SweepRecord:
-    info, trials, cells = sweep
-    stored = StoredTrials(summarize_trials(info, trials), tuple(trials))
-    trials_by_key: dict[str, list[Trial]] = {}
-    for trial in trials:
-        trials_by_key.setdefault(trial.case.key, []).append(trial)
+    info, cells = sweep.info, sweep.cells
     cells_by_key = {cell.case.key: cell for cell in cells}
-
-    def trials_of(record: CellRecord) -> Iterator[TrialRecord]:
-        key = record.case.key
-        return trial_records(cells_by_key[key], trials_by_key.get(key, ()))
-
     return SweepRecord(
         facts=sweep_facts(info),
         title=info.shown_title,
         cells=tuple(cell_record(info.id, cell) for cell in cells),
-        trials=trials_of,
-        page=lambda: render_page(info, stored, analyse_cells(cells)),
+        trials=lambda record: trial_records(*sweep.cell_with_trials(cells_by_key[record.case.key])),
+        page=lambda: render_page(info, sweep.stored, analyse_cells(cells)),
         note=info.note,
         tags=info.tags,
     )

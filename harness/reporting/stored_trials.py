@@ -11,7 +11,7 @@ from harness.reporting.night import night_of
 from harness.store.store import Store, SweepInfo
 from harness.store.summaries import keep_nights, keep_summaries, read_summaries
 from reports.analysis.case_groups import detailed_cases
-from reports.analysis.case_summary import CaseSummary, summarize_case
+from reports.analysis.case_summary import CaseSummary
 from reports.analysis.cells import Cell
 from reports.analysis.trial_measures import TrialOverhead, overhead_of
 
@@ -91,14 +91,6 @@ def _first_keys(cases: Sequence[Case], counts: Mapping[str, int], whole: int) ->
             break
         first[case.key] = None
     return first
-
-
-def summarize_trials(info: SweepInfo, trials: Sequence[Trial]) -> dict[str, CaseSummary]:
-    """The summaries of the cases of a sweep by key, of all of its trials."""
-    by_key: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_key.setdefault(trial.case.key, []).append(trial)
-    return {case.key: summarize_case(case, by_key[case.key]) for case in planned_cases(info) if case.key in by_key}
 
 
 def keep_night(store_url: str, info: SweepInfo, stored: StoredTrials, cells: Sequence[Cell]) -> None:

@@ -19,6 +19,7 @@ from harness.store.patience import is_transient, patience_of, wait_for_locks
 
 MAX_MESSAGE_LENGTH = 160
 SERVER_PAUSE_S = 1.0
+ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 # Remedies by SQLite's primary result code.
@@ -199,6 +200,6 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
             connection.exec_driver_sql("COMMIT")
 
 
-def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def chunks(items: Sequence[ItemT], size: int) -> Iterator[Sequence[ItemT]]:
     """The items, ``size`` at a time."""
     return (items[begin : begin + size] for begin in range(0, len(items), size))

@@ -206,11 +206,15 @@ def rows_of(sweep: SweepFacts, cells: Sequence[Cell], trials: Sequence[Trial]) -
     for trial in trials:
         by_key.setdefault(trial.case.key, []).append(trial)
     for cell in cells:
-        case_trials = by_key.get(cell.case.key, [])
-        if not case_trials:
-            yield _row(sweep, cell, None)
-        for trial in sorted(case_trials, key=lambda trial: trial.round):
-            yield _row(sweep, cell, trial)
+        yield from rows_of_cell(sweep, cell, by_key.get(cell.case.key, ()))
+
+
+def rows_of_cell(sweep: SweepFacts, cell: Cell, trials: Sequence[Trial]) -> Iterator[TrialRow]:
+    """The rows of a cell by round; of one that never ran, a row with its outcome and reason."""
+    if not trials:
+        yield _row(sweep, cell, None)
+    for trial in sorted(trials, key=lambda trial: trial.round):
+        yield _row(sweep, cell, trial)
 
 
 def _row(sweep: SweepFacts, cell: Cell, trial: Trial | None) -> TrialRow:
