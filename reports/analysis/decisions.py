@@ -194,7 +194,7 @@ def decide(observed: Sequence[Observed], rule: StoppingRule, questions: Sequence
     evidence = _Evidence(by_key, logs, noise, rule, math.log1p(rule.margin), newest)
     asked = questions_of([one.case for one in observed]) if questions is None else questions
     more = {key for key, one in by_key.items() if one.last_round + 1 < rule.max_rounds}
-    decisions = tuple(_given_up_without(more, _decide(question, evidence)) for question in asked)
+    decisions = tuple(_ended(more, rule, _decide(question, evidence)) for question in asked)
     wanted = {key for decision in decisions if decision.state == "open" for key in _involved(decision)}
     return Decisions(
         rule=rule,
@@ -214,11 +214,15 @@ def most_trials(keys: Collection[str], rule: StoppingRule, questions: Sequence[Q
     return sum(rule.max_rounds if key in asked else 1 for key in keys)
 
 
-def _given_up_without(more: Collection[str], decision: Decision) -> Decision:
-    """The decision, given up where it is open and none of the cells that would help has a trial left."""
-    if decision.state != "open" or not set(_involved(decision)).isdisjoint(more):
-        return decision
-    return decision.model_copy(update={"state": "given_up", "reason": NO_TRIAL_LEFT})
+def _ended(more: Collection[str], rule: StoppingRule, decision: Decision) -> Decision:
+    """The decision; given up where it is open and none of the cells that would help, ``more``, has a trial left."""
+    if decision.state == "open" and set(_involved(decision)).isdisjoint(more):
+        decision = decision.model_copy(update={"state": "given_up", "reason": NO_TRIAL_LEFT})
+    if decision.state == "given_up" and decision.rounds_needed is not None:
+        # As many as the rule allows were not enough, or are unlikely to be.
+        needed = max(decision.rounds_needed, rule.max_rounds + 1)
+        decision = decision.model_copy(update={"rounds_needed": needed})
+    return decision
 
 
 def _involved(decision: Decision) -> Iterator[str]:

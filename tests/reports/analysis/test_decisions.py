@@ -146,6 +146,13 @@ def test_a_question_whose_cells_have_no_trial_left_is_given_up_whatever_the_tria
     assert {one.state for one in single.decisions} == {"given_up"}
 
 
+def test_more_trials_than_were_allowed_are_named_where_a_question_was_given_up():
+    noisy = [("ddp", [86.0, 100.0]), ("horovod", [54.0, 74.0]), ("dask", [54.0, 44.0]), ("fsdp", [37.0, 48.0])]
+    cells = observe(*((backend, 1, rates) for backend, rates in noisy))
+    given_up = only(decide(cells, StoppingRule(max_rounds=3)), "fastest")
+    assert (given_up.state, given_up.rounds_needed) == ("given_up", 4), "three would do, but are not likely to"
+
+
 def test_a_cell_that_no_question_is_about_runs_once():
     found = decide(observe(("ddp", 2, [100.0])), RULE)
     assert (found.decisions, found.needed, found.max_trials) == ((), (), 1)
