@@ -65,11 +65,25 @@ def find_wheel(key: BuildKey, cache: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _build_lock(cache: Path) -> Iterator[None]:
-    """Of two environments set up at the same time one builds, and the other waits for its wheel."""
+def build_lock(cache: Path, out: TextIO) -> Iterator[None]:
+    """Of two environments set up at the same time one builds, and the other waits for its wheel.
+
+    Args:
+        cache: Where wheels are kept.
+        out: Where to tell that this one waits.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "building.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    file = cache / "building.lock"
+    with file.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            builder = handle.read().strip() or "unknown"
+            print(f"waiting for another command that builds Horovod (PID {builder}, {file})", file=out, flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.truncate(0)
+        print(os.getpid(), file=handle, flush=True)
         yield
 
 
@@ -199,7 +213,7 @@ def _built_once(key: BuildKey, nccl: Nccl | NoNccl, cache: Path, out: TextIO) ->
     # Without torch nothing of the project may be installed.
     from harness.sweep.machine_access import open_machine_access
 
-    with _build_lock(cache):
+    with build_lock(cache, out):
         wheel = find_wheel(key, cache)
         if wheel is not None:
             return wheel, "cached wheel"

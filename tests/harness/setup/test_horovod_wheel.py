@@ -115,6 +115,22 @@ def test_a_wheel_that_is_not_cached_is_left_to_the_sweep(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_waits_for_the_build_of_another_command_says_so(tmp_path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom harness.setup.horovod_wheel import build_lock\n"
+        "with build_lock(Path(sys.argv[1]), sys.stdout):\n    print('built', flush=True)\n    sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as first:
+        assert first.stdout.readline() == "built\n"
+        with subprocess.Popen(command, **pipes) as second:
+            waits = f"waiting for another command that builds Horovod (PID {first.pid}, {tmp_path}/building.lock)\n"
+            assert second.stdout.readline() == waits
+            first.communicate()
+            assert second.communicate()[0] == "built\n"
+
+
 def test_a_package_index_that_cannot_be_reached_is_told_as_that(tmp_path, monkeypatch):
     for name, value in (("INDEX_URL", "http://127.0.0.1:9/simple"), ("RETRIES", "0"), ("CONFIG_FILE", os.devnull)):
         monkeypatch.setenv(f"PIP_{name}", value)
