@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,8 +61,9 @@ def read_horovod_build() -> HorovodBuild | None:
 
 
 def write_horovod_build(build: HorovodBuild) -> None:
-    """Keep the result of a build for :func:`read_horovod_build`."""
-    _build_file().write_text(json.dumps(asdict(build)) + "\n")
+    """Keep the result of a build for :func:`read_horovod_build`, where the environment can be written."""
+    with suppress(OSError):
+        _build_file().write_text(json.dumps(asdict(build)) + "\n")
 
 
 def find_mpirun() -> str | None:

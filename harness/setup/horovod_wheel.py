@@ -29,6 +29,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -180,6 +181,7 @@ def ensure_horovod(
     if wheel is None and not compile_it:
         raise BuildError(NOT_COMPILED)
     if wheel is None:
+        _check_environment()
         wheel, how = _built_once(key, nccl, cache, out)
     build = HorovodBuild(
         name=key.name,
@@ -188,10 +190,19 @@ def ensure_horovod(
         no_nccl=f"{nccl.problem}; {nccl.remedy}" if isinstance(nccl, NoNccl) and nccl.wanted else None,
     )
     if read_horovod_build() != build or importlib.util.find_spec("horovod") is None:
+        _check_environment()
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--no-deps", "--force-reinstall", str(wheel)], check=True)
         write_horovod_build(build)
     return f"Horovod {key.horovod} for torch {key.torch}: {how}, {time.monotonic() - began:.0f} s"
+
+
+def _check_environment() -> None:
+    """Raise :class:`BuildError`, before minutes of compiling, where nothing can be installed. Beside a Python that is
+    no virtual environment, pip installs for the user."""
+    places = (sys.prefix, sysconfig.get_path("purelib"))
+    if sys.prefix != sys.base_prefix and not all(os.access(place, os.W_OK) for place in places):
+        raise BuildError(f"environment {sys.prefix} can't be written; use one of your own: python -m venv FOLDER")
 
 
 def _chosen_nccl(architectures: str | None, *, needs_nccl: bool) -> Nccl | NoNccl:

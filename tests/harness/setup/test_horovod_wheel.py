@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from io import StringIO
 from pathlib import Path
 
@@ -137,6 +138,22 @@ def test_a_package_index_that_cannot_be_reached_is_told_as_that(tmp_path, monkey
     told = r"^pip found no version of cmake==\S+ at all: its package index can't be reached, or lacks it \(whole log: "
     with pytest.raises(BuildError, match=told):
         build_wheel(KEY, NO_NCCL, tmp_path, StringIO())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_an_environment_that_cannot_be_written_is_told_before_the_compiler_runs(tmp_path):
+    env = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
+    (packages,) = env.glob("lib/python*/site-packages")
+    (packages / "of_tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    read_only = f'mount --bind {env} {env} && mount -o remount,ro,bind {env} && exec "$0" "$@"'
+    command = ["unshare", "--mount", "sh", "-c", read_only, str(env / "bin" / "python"), "-m"]
+    variables = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    program = "harness.setup.horovod_wheel"
+    done = subprocess.run([*command, program], capture_output=True, text=True, env=variables, check=False)
+    told = f"Horovod was not built: environment {env} can't be written; use one of your own: python -m venv FOLDER\n"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(told)
 
 
 def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path):
