@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("tests.support")
 
 from bench.host.lock_folder import FOLDER_VARIABLE  # noqa: E402
 from tests.support.golden import GoldenFiles  # noqa: E402 - rewritten first
+from tests.support.started_processes import StartedProcesses  # noqa: E402
 
 # A time limit for an example fails on a busy machine. In CI the same examples are tried every time.
 settings.register_profile("tests", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -32,12 +33,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing them")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(StartedProcesses())
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Where slow tests alone are asked for, the files that hold none are not imported: that takes longer than most of
-    those tests."""
-    if config.option.markexpr != "slow" or collection_path.suffix != ".py" or not collection_path.is_file():
+    """Where tests with one marker alone are asked for, the files that hold none are not imported: that takes longer
+    than most of those tests."""
+    marker = config.option.markexpr
+    if marker not in {"slow", "frameworks"} or collection_path.suffix != ".py" or not collection_path.is_file():
         return None
-    return True if "mark.slow" not in collection_path.read_text() else None
+    return True if f"mark.{marker}" not in collection_path.read_text() else None
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.warm import run_python
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "import sys; sys.argv[1:] = ['list', '--plugin', 'p.py']; from harness.__main__ import main; sys.exit(main())"
 PLUGIN = """
 import sys

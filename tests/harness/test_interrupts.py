@@ -32,6 +32,7 @@ sys.exit(streams.exit_status(130))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hang_ups", [0, 3], ids=["once", "passed on by a shell"])
 def test_a_terminal_that_vanishes_interrupts(tmp_path, hang_ups):
     pid, terminal = pty.fork()

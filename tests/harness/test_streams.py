@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.warm import run_python
 
+pytestmark = pytest.mark.slow
+
 NOISY = """
 import os
 print("printed")

@@ -23,6 +23,7 @@ def test_every_script_is_in_the_table_once():
     assert PAGE.read_text().count(".sh`") == len(SCRIPTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_script_pins_what_it_names(script):
     text = script.read_text()

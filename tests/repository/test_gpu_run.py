@@ -118,6 +118,7 @@ def test_second(record_figure):
 '''
 
 
+@pytest.mark.slow
 def test_without_a_device_every_test_is_skipped_by_name(run, tmp_path):
     for start in (tmp_path / "gpu", tmp_path):
         done = run(TWO_TESTS, start=start)
@@ -126,6 +127,7 @@ def test_without_a_device_every_test_is_skipped_by_name(run, tmp_path):
         assert "needs a CUDA device: torch" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_a_run_died_is_kept(run, tmp_path):
     page = tmp_path / "results.md"
     done = run(TWO_TESTS, "--dry-run", "--gpu-results", str(page))
@@ -136,6 +138,7 @@ def test_what_was_measured_before_a_run_died_is_kept(run, tmp_path):
     assert [outcome.outcome for outcome in kept.outcomes] == ["passed"], "a dry run has no goals"
 
 
+@pytest.mark.slow
 def test_after_the_time_limit_no_test_starts(run, tmp_path):
     page = tmp_path / "results.md"
     done = run(TWO_TESTS, "--dry-run", "--gpu-results", str(page), "--gpu-time-limit", "0")
@@ -144,6 +147,7 @@ def test_after_the_time_limit_no_test_starts(run, tmp_path):
     assert Journal(page.with_suffix(".jsonl")).runs() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

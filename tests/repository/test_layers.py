@@ -48,6 +48,7 @@ SLURM = ["sweep", "--dry-run", "--site", "slurm"]
 LISTING = (["sweep", "--dry-run"], ["list"], ["sweep", "--dry-run", "--json"], SLURM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("commands", "forbidden"),
     [
@@ -76,6 +77,7 @@ sys.exit(f"loaded {{loaded}}" if loaded else 0)
 FOLDERS = {".ci", ".github", "bench", "docker", "docs", "findings", "harness", "reports", "suites", "tests"}
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind_is_not_kept():
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listing.returncode:

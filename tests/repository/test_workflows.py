@@ -37,6 +37,7 @@ def step(workflow: str, name: str) -> str:
 # Linters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [
@@ -153,6 +154,7 @@ def shell(tmp_path):
     return gh, here, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workflow", "folder"), [("nightly.yml", "nightly"), ("pull-request.yml", "pairs")])
 def test_the_summary_is_the_verdict_or_says_that_there_is_none(shell, workflow, folder):
     _, here, run = shell
@@ -162,6 +164,7 @@ def test_the_summary_is_the_verdict_or_says_that_there_is_none(shell, workflow, 
     assert run(step(workflow, "Write the summary")).endswith("## regressed\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "method"), [("", "POST"), ("11\n12\n", "PATCH")])
 def test_a_pull_request_gets_one_comment(shell, answer, method):
     gh, here, run = shell
@@ -174,12 +177,14 @@ def test_a_pull_request_gets_one_comment(shell, answer, method):
     assert (here / "comment.md").read_text() == "<!-- m -->\n## passed\n"
 
 
+@pytest.mark.slow
 def test_a_night_without_a_verdict_touches_no_issue(shell):
     gh, _, run = shell
     run(step("nightly.yml", "Open, update and close issues"), RUN_URL="https://example.org")
     assert gh.calls == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "accepted"), [("v0.1.0", True), ("v9.9.9", False), ("v0.1.0-rc1", False)], ids=["same", "other", "suffix"]
 )

@@ -37,6 +37,8 @@ MODULES = (
         "typer.rich_utils",
     ),
 )
+FORKED_ELSEWHERE = "tests.forked_elsewhere"
+"""The audit event of a process that another one than this forks: Python reports this one's alone."""
 LIMIT_S = 120.0
 MAX_REQUEST_BYTES = 2**17
 STREAMS = 3
@@ -62,6 +64,7 @@ def run_python(
     Raises:
         TimeoutError: Where it does not end within two minutes; it is killed then.
     """
+    sys.audit(FORKED_ELSEWHERE)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, Path(os.devnull).open() as nothing:
         streams = [nothing.fileno(), output.fileno() if stdout is None else stdout]
         streams.append(errors.fileno() if stderr is None else stderr)

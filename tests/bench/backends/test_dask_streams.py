@@ -11,7 +11,7 @@ import pytest
 from bench.backends.dask import local_sockets
 from bench.backends.dask.exchange import ExchangeClosed
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 TIMEOUT_S = 60
 
 

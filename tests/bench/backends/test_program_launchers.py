@@ -45,7 +45,7 @@ def test_torchrun_gives_what_its_agent_gives():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_torchrun_gives_every_variable_that_torch_s_own_gives(tmp_path):
     (tmp_path / "show.py").write_text("import json, os; print(json.dumps(sorted(os.environ)))")
     command = [

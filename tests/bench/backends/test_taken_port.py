@@ -16,7 +16,7 @@ from bench.core.rank_info import RankInfo
 from bench.host.certificate import CERTIFICATE_VARIABLE, create_certificate, write_certificate
 from tests.support.builders import make_case
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 
 
 def serve_horovod(me: RankInfo) -> None:

@@ -16,7 +16,7 @@ from reports.analysis.same_work import judge_same_work
 from tests.support.builders import make_case, make_record
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.frameworks,
     # torch.distributed.optim compiles its functional optimizers by it.
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
 ]

@@ -30,6 +30,7 @@ def test_a_pickle_may_name_nothing_else(module, name):
     assert not is_safe_to_name(module, name)
 
 
+@pytest.mark.slow
 def test_the_client_s_process_loads_no_other_pickle():
     program = """
 import pickle, threading

@@ -80,6 +80,7 @@ def python(program: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
+@pytest.mark.slow
 def test_a_command_that_floods_both_outputs_is_cut():
     flood = "import sys; [s.write('f' * 2**20 + '\\n') for _ in range(32) for s in (sys.stdout, sys.stderr)]"
     done = run_command(python(flood + "; sys.exit(3)"), 60, max_bytes=2**16)
@@ -89,12 +90,14 @@ def test_a_command_that_floods_both_outputs_is_cut():
         assert len(output) < 2**16 + 100
 
 
+@pytest.mark.slow
 def test_a_command_gets_its_input_and_environment(tmp_path):
     program = "import os, sys; print(sys.stdin.read(), os.environ['HERE'], os.getcwd())"
     done = run_command(python(program), 60, text="in", env={**os.environ, "HERE": "x"}, folder=tmp_path)
     assert done.stdout == f"in x {tmp_path}\n"
 
 
+@pytest.mark.slow
 def test_a_command_that_does_not_end_is_killed_with_what_it_has_started():
     program = (
         "import os, signal, subprocess; child = subprocess.Popen(['sleep', '317']); print(child.pid, flush=True);"
@@ -120,6 +123,7 @@ def _sleepers() -> list[int]:
     ]
 
 
+@pytest.mark.slow
 def test_a_process_that_holds_the_output_open_is_not_waited_for():
     program = "import subprocess; subprocess.Popen(['sleep', '7'], start_new_session=True); print('done')"
     began = time.monotonic()
@@ -127,5 +131,6 @@ def test_a_process_that_holds_the_output_open_is_not_waited_for():
     assert time.monotonic() - began < 6
 
 
+@pytest.mark.slow
 def test_a_command_that_does_not_read_does_not_block():
     assert run_command(python("print('early')"), 60, text="x" * 2**22).stdout == "early\n"

@@ -91,6 +91,7 @@ def open_folder():
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_no_other_user_reads_the_file_whatever_the_umask(open_folder):
     before = os.umask(0)
     try:

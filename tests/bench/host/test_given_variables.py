@@ -38,6 +38,7 @@ def run_program(folder: Path, given: dict[str, str], change: str = "", **env: st
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "there", "expected"),
     [
@@ -57,6 +58,7 @@ def test_a_process_begins_again_where_a_variable_may_have_been_read_already(tmp_
     assert json.loads(done.stdout) == expected, done.stderr
 
 
+@pytest.mark.slow
 def test_a_process_that_can_not_get_a_variable_says_so_and_does_not_begin_again_without_end(tmp_path):
     done = run_program(tmp_path, {"WAIT": "active"}, change='os.environ["WAIT"] = "mine"')
     assert done.returncode == 1

@@ -70,6 +70,7 @@ def test_a_system_s_own_python_gets_an_environment_first(checkout, monkeypatch, 
     assert "-m venv 'the sources/.venv' && 'the sources/.venv'/bin/python -m pip install -c " in command
 
 
+@pytest.mark.slow
 def test_a_python_without_the_project_s_dependencies_is_one_line(tmp_path):
     """As in a fresh clone, by the system's interpreter."""
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); "]

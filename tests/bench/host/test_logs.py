@@ -44,6 +44,7 @@ def test_a_log_that_is_too_long_keeps_its_beginning_and_its_end(tmp_path):
     assert shorten_log(tmp_path / "absent") == 0
 
 
+@pytest.mark.slow
 def test_a_process_goes_on_writing_to_a_log_that_was_shortened(tmp_path):
     log = tmp_path / "rank-0.log"
     program = "import sys; print('x' * 2**24, flush=True); sys.stdin.read(1); print('after')"

@@ -106,6 +106,7 @@ def test_what_is_said_while_waiting(tmp_path):
     assert seen == [(f"sweep 0 (PID {os.getpid()}, user {name})", 1)]
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_a_process_that_was_killed(tmp_path):
     (lock,) = commands(tmp_path, 1)
     with process_with_lock(tmp_path) as process, lock:
@@ -120,6 +121,7 @@ def test_nobody_waits_for_a_process_that_was_killed(tmp_path):
     assert list(tmp_path.iterdir()) == [], "files of the killed process are removed"
 
 
+@pytest.mark.slow
 def test_a_stopped_process_is_seen_to_be_stopped(tmp_path):
     (lock,) = commands(tmp_path, 1)
     with process_with_lock(tmp_path) as process, lock:
@@ -138,6 +140,7 @@ def test_a_stopped_process_is_seen_to_be_stopped(tmp_path):
     assert True in states
 
 
+@pytest.mark.slow
 def test_a_process_does_not_wait_for_the_one_that_has_started_it(tmp_path):
     (lock,) = commands(tmp_path, 1)
     with lock:

@@ -126,6 +126,7 @@ def test_a_loop_of_parents_that_reused_ids_may_show_ends():
     assert judge(5, table, TRIAL) == Ownership(False, "started by b, process 6")
 
 
+@pytest.mark.slow
 def test_this_machine_shows_the_ancestors_the_session_and_the_folder_of_a_process(tmp_path):
     child = subprocess.Popen(["sleep", "60"], env={FOLDER_VARIABLE: str(tmp_path)}, start_new_session=True)
     try:
@@ -149,6 +150,7 @@ def test_no_number_of_a_process_is_too_large_to_be_looked_up(pid):
     assert read_facts(pid) == {}
 
 
+@pytest.mark.slow
 def test_the_leader_of_a_session_is_known_where_the_parent_is_gone():
     program = (
         "import os, subprocess, sys, time\n"
@@ -170,6 +172,7 @@ def test_the_leader_of_a_session_is_known_where_the_parent_is_gone():
         leader.stdout.close()
 
 
+@pytest.mark.slow
 def test_in_a_pid_namespace_the_numbers_of_its_host_are_unknown_and_not_strangers():
     """As in a container, where NVML may list the process ids of the host."""
     program = (

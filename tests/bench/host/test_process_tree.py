@@ -33,6 +33,7 @@ TITLED = "trap '' TERM INT HUP; exec -a kworker/0:1 sleep 60"
 RESTLESS = "while :; do (setsid sleep 60 &); sleep 0.01; done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -61,6 +62,7 @@ def test_an_orphan_of_any_kind_is_found_and_ended(line):
     assert left == "0"
 
 
+@pytest.mark.slow
 def test_a_process_that_has_the_id_of_an_ended_one_is_left_alone():
     ended = subprocess.Popen(["sleep", "60"])
     known = psutil.Process(ended.pid)
@@ -83,6 +85,7 @@ def test_a_process_that_has_the_id_of_an_ended_one_is_left_alone():
         unrelated.wait()
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_exist_has_no_descendants():
     process = subprocess.Popen(["true"])
     process.wait()

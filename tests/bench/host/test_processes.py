@@ -12,6 +12,8 @@ import pytest
 
 from bench.host.processes import LAUNCHER_PID_VARIABLE, kill_session, pid_alive, process_state
 
+pytestmark = pytest.mark.slow
+
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 

@@ -58,6 +58,7 @@ assert thread_cores() == (min(before),)
 """
 
 
+@pytest.mark.slow
 def test_usable_cores_are_those_from_before_a_library_pinned_the_process():
     subprocess.run([sys.executable, "-c", LATER_PINNED], check=True)
 
@@ -93,7 +94,7 @@ def test_a_rank_without_a_gpu_says_why(local_rank, ranks_per_gpu, found, problem
     assert lacking_gpu_problem(case.model_copy(update={"device": "cpu"}), local_rank, found) is None
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_rank_uses_its_device_or_names_what_is_missing():
     torch = pytest.importorskip("torch")
     assert use_device(make_case(device="cpu"), 3) == "cpu"

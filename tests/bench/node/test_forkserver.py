@@ -7,7 +7,11 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 SLOW_MODULE = "import sys, time\nprint('loading', file=sys.stderr, flush=True)\ntime.sleep(1)\n"
 PROGRAM = """

@@ -13,6 +13,8 @@ import pytest
 from bench.host.processes import pid_alive
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys
 from bench.node.launchers.runner import run_until_stdin_closes

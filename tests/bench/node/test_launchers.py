@@ -25,6 +25,7 @@ from tests.support.paths import ROOT
 ETH0 = Interface("eth0", "10.0.0.1")
 
 
+@pytest.mark.slow
 def test_the_worker_reads_the_arguments_of_its_command(tmp_path):
     case_file = tmp_path / "case.json"
     case_file.write_text(make_case().model_dump_json())

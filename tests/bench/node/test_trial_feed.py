@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.core.exit_report import NodeReport
 from bench.node.trial_feed import FedTrial
 from tests.support.builders import make_case
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 CASE = make_case(ranks=2, ranks_per_node=1)
 ALLOCATION = {"SLURM_NODEID": "1", "SLURM_STEP_NUM_NODES": "4", "SLURM_STEP_NODELIST": "n[1-4]"}

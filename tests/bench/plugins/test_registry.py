@@ -99,6 +99,7 @@ def test_two_files_with_one_name_clash(tmp_path, kinds):
         add(tmp_path, kinds, BACKEND + "\n", "other.py")
 
 
+@pytest.mark.slow
 def test_a_case_brings_its_plugin_to_a_process_that_has_no_such_file(tmp_path, kinds):
     add(tmp_path, kinds, BACKEND)
     case = make_case(backend="my_fsdp").model_copy(update={"plugins": (kinds[0].source("my_fsdp"),)})
@@ -182,6 +183,7 @@ except Exception as problem:
 """
 
 
+@pytest.mark.slow
 def test_an_installed_package_brings_a_plugin_by_an_entry_point(tmp_path):
     """Its text does not travel; a node refuses another version."""
     (tmp_path / "their_package.py").write_text(BACKEND)

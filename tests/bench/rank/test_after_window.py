@@ -18,7 +18,7 @@ EVERYTHING = make_case(ranks=1, decompose=True, own_cost=True, roofline=True)
 
 
 # These run with the frameworks: the fast part has none.
-needs_torch = pytest.mark.slow
+needs_torch = pytest.mark.frameworks
 
 
 class SingleRank(Session):

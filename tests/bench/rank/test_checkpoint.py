@@ -14,7 +14,7 @@ from tests.support.builders import make_case
 from tests.support.thread_ranks import ThreadGroup, ThreadSession
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.frameworks,
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:torch.distributed:UserWarning"),
 ]
 

@@ -28,7 +28,7 @@ def test_numbers_of_any_library_are_numbers(amount):
     assert counted_work(work(amount=amount)) == ("tokens", 8.0)
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_tensor_of_one_number_is_one():
     import torch
 

@@ -60,6 +60,7 @@ def test_a_slow_rank_is_delayed_from_the_named_step_on():
     assert work.injected_delay_s == 0.2
 
 
+@pytest.mark.slow
 def test_memory_is_exhausted_in_this_process_alone():
     program = (
         "from bench.rank.faults import inject; from bench.core.case import Fault\n"

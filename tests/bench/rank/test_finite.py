@@ -99,7 +99,7 @@ def test_a_work_without_results_is_stepped_as_it_is():
     assert StepResults(Silent(None)).keep_after(step) is step
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize("captured", [True, False], ids=["overwritten", "kept"])
 def test_results_that_later_steps_overwrite_are_known_after_the_last_step_only(captured):
     """As a captured CUDA graph leaves them."""

@@ -250,7 +250,7 @@ def ask_ranks(folder):
     return explain_hang(records, (0, 1))
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_rank_that_hangs_over_gloo_is_named_by_its_last_collective(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", FOLDER_VARIABLE: str(tmp_path)}
     ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)], env=env) for rank in range(2)]

@@ -14,7 +14,7 @@ from tests.support.thread_ranks import ThreadGroup, ThreadSession
 
 CASE = make_case(ranks=2, threads=1)
 WORK = StepWork(flops=2e6, bytes_moved=1e6, dtypes=("float32",))
-needs_torch = pytest.mark.slow
+needs_torch = pytest.mark.frameworks
 
 
 class SingleRank(Session):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 torch = pytest.importorskip("torch")
 
 from bench.backends.ddp import BACKEND as DDP  # noqa: E402

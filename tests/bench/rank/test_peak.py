@@ -49,7 +49,7 @@ def test_without_memory_for_the_smallest_there_is_none():
         choose_side(device(1e12, 1, memory_side=64), 128, 16_384, 0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16", "float16", "float8_e4m3fn"])
 def test_products_are_of_random_numbers_and_right(dtype):
     import torch
@@ -64,7 +64,7 @@ def test_products_are_of_random_numbers_and_right(dtype):
     assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_processor_has_one_type_and_no_limits():
     found = measure_peak(Session(), "bfloat16")
     assert found.how.startswith("bfloat16 product of random ")
@@ -85,6 +85,7 @@ print(json.dumps(found))
 GPU_1, SLICE_1 = "GPU-10000000-0000-4000-8000-000000000000", "MIG-02000000-0000-4000-8000-000000000000"
 
 
+@pytest.mark.slow
 def test_the_clock_and_the_power_limit_are_read_by_uuid(tmp_path):
     wanted = [
         ("gpus=2,cap=650", GPU_1),

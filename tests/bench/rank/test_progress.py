@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from bench.rank.progress import PHASES, Progress, freeze_progress, keep_error, read_progress
 
 
+@pytest.mark.slow
 def test_progress_outlives_its_process(tmp_path):
     program = (
         "import os, sys; from pathlib import Path; from bench.rank.progress import Progress\n"

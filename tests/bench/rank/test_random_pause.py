@@ -18,7 +18,7 @@ def test_ranks_that_read_no_energy_of_gpus_do_not_pause(changes):
     assert slept == []
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_all_ranks_pause_as_long_as_rank_0_drew():
     from tests.support.thread_ranks import ThreadGroup, ThreadSession
 

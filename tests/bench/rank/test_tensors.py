@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 torch = pytest.importorskip("torch")
 
 from bench.rank.tensors import CPU_PIECE, distance, is_finite, norm, same_bits  # noqa: E402

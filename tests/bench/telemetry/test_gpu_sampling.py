@@ -68,6 +68,7 @@ def sampled(tmp_path_factory):
     return recording, TelemetryWindow(cut_to_window(recording, began_s, ended_s))
 
 
+@pytest.mark.slow
 def test_energy_is_recorded_where_its_counter_changes(sampled):
     recording, view = sampled
     assert view.timing(GPU, "energy_j").at_changes

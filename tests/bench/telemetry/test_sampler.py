@@ -156,6 +156,7 @@ def test_nodes_that_share_a_folder_pause_by_themselves(tmp_path):
         assert len(sample_for(2 * INTERVAL_S, tmp_path, FakeClock(), CountingProbe())) == 2
 
 
+@pytest.mark.slow
 def test_a_pause_ends_with_the_process_that_requested_it(tmp_path):
     program = (
         "import os, sys; from pathlib import Path; from bench.telemetry.pause import pause_sampling\n"
@@ -296,6 +297,7 @@ def test_a_probe_that_cannot_be_opened_leaves_the_others(tmp_path):
     probes["broken"].close()
 
 
+@pytest.mark.slow
 def test_the_role_records_until_sigterm(tmp_path):
     case_file = tmp_path / "case.json"
     case_file.write_text(make_case().model_dump_json())

@@ -59,6 +59,7 @@ def sources(timings):
     return {name: timings[GPU, name].source for name in MEASURED}
 
 
+@pytest.mark.slow
 def test_what_changes_is_measured_and_the_rest_is_of_the_table(library, tmp_path):
     for attempt in range(5):  # a busy machine may hide changes
         changing, still = prepare(library, tmp_path / str(attempt), f"{H200},gpm=1", "update=0.1,driver=1")
@@ -79,6 +80,7 @@ def test_what_changes_is_measured_and_the_rest_is_of_the_table(library, tmp_path
     assert still[1][GPU, "utilization"].update_s == TABLE["utilization"].update_s
 
 
+@pytest.mark.slow
 def test_it_is_found_once_for_each_gpu_and_driver(library, tmp_path):
     (_, found), (_, same), (_, other) = prepare(
         library, tmp_path, H200, H200.replace("0.1,", "0.05,"), f"{H200.replace('0.1,', '0.05,')},driver=999"
@@ -94,6 +96,7 @@ def measured(library, tmp_path_factory):
     return cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -116,18 +119,21 @@ def test_a_damaged_file_is_measured_again(library, measured, tmp_path, content):
     assert json.loads(kept.read_text()).keys() == json.loads(right).keys()
 
 
+@pytest.mark.slow
 def test_ranks_in_their_window_are_not_disturbed(library, tmp_path):
     ((_, timings),) = prepare(library, tmp_path, H200, interrupted=True)
     assert set(sources(timings).values()) == {"table"}
     assert not list(tmp_path.rglob("*.json")), "it is measured the next time"
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_the_time(library, tmp_path):
     (tmp_path / "scaling-harness").write_text("no folder")
     first, second = prepare(library, tmp_path, H200, H200)
     assert min(first[0], second[0]) > 0.45
 
 
+@pytest.mark.slow
 def test_power_is_a_mean_where_an_older_driver_knows_no_other(library, tmp_path):
     old, older_gpu, slices = prepare(
         library, tmp_path, f"{H200},fault=field186:3", f"{H200},fault=field186:3,capability=8.0", "mig=0"

@@ -14,7 +14,7 @@ from tests.bench.workloads.test_mnist_data import idx
 from tests.support.builders import make_case
 from tests.support.thread_ranks import ThreadGroup, ThreadSession
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 
 
 @pytest.fixture

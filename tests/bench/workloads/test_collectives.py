@@ -119,7 +119,7 @@ PLANS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_each_rank_gets_what_a_single_process_says_it_must():
     ranks = 3
     for found in run_collectives(ranks, PLANS):
@@ -134,7 +134,7 @@ def test_each_rank_gets_what_a_single_process_says_it_must():
             assert {message["in_place"] for message in messages} == {own_way}
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_wrong_element_is_named_on_every_rank_with_its_operation_and_size():
     plans = [{**SMALL, "operation": operation, SPOILT: True} for operation in COLLECTIVES]
     for found in run_collectives(2, plans):
@@ -143,7 +143,7 @@ def test_a_wrong_element_is_named_on_every_rank_with_its_operation_and_size():
             assert message.endswith("elements of the result are wrong on rank 1")
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_elements_that_are_handed_in_differ_between_neighbours_and_their_sums_are_exact():
     import torch
 

@@ -18,7 +18,7 @@ from reports.analysis.same_work import judge_same_work
 from reports.analysis.step_prediction import step_model_data
 from tests.support.builders import make_case, make_record, make_trial
 
-needs_torch = pytest.mark.slow
+needs_torch = pytest.mark.frameworks
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.support.builders import make_case
 from tests.support.thread_ranks import ThreadGroup, ThreadSession, prove
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 nn = torch.nn
 ROWS = 56
 

@@ -12,7 +12,7 @@ from tests.support.builders import make_case
 from tests.support.thread_ranks import prove
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 
 
 class Scheduled(Workload):

@@ -124,7 +124,7 @@ def test_steps_that_updated_nothing_prove_nothing():
 # What a step does
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("options", "arithmetic"),
     [
@@ -198,7 +198,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_step_is_caught(mistake):
     from tests.support.thread_ranks import prove
@@ -211,7 +211,7 @@ def test_a_mistake_in_a_step_is_caught(mistake):
     assert found.reason.startswith(("gradient of", "loss of"))
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "same"), (1.1, "different")])
 def test_a_compiler_may_leave_out_roundings_but_not_compute_something_else(factor, verdict):
     from tests.support.thread_ranks import prove
@@ -234,7 +234,7 @@ def test_a_compiler_may_leave_out_roundings_but_not_compute_something_else(facto
     assert prove(Compiled(fuse), case, steps=4).verdict == verdict
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_an_overflow_is_skipped_by_all_ranks_and_the_next_step_is_compared():
     from tests.support.thread_ranks import prove
 
@@ -257,7 +257,7 @@ def test_an_overflow_is_skipped_by_all_ranks_and_the_next_step_is_compared():
     assert "verified steps overflowed and updated nothing" in found.label
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_scaled_step_s_state_is_restored_and_its_skips_are_told():
     import torch
 
@@ -278,7 +278,7 @@ def test_a_scaled_step_s_state_is_restored_and_its_skips_are_told():
     assert {reading.name: reading.value for reading in work.finish()[0]}["skipped_updates"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_blocks_are_the_members_of_the_outermost_lists_else_the_children():
     from torch import nn
 
@@ -297,7 +297,7 @@ def test_blocks_are_the_members_of_the_outermost_lists_else_the_children():
     assert recomputed_blocks(nested) == [layers[1]]
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize("option", ["channels_last", "recompute"])
 def test_a_model_of_one_s_own_that_lacks_what_an_option_changes_is_named(option):
     import torch
@@ -310,7 +310,7 @@ def test_a_model_of_one_s_own_that_lacks_what_an_option_changes_is_named(option)
         Training(Session(), torch.nn.Linear(2, 2), torch.nn.MSELoss(), None, 8, options=options)
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_module_of_torch_s_own_is_compiled_too_and_computes_as_written_where_that_is_asked_for():
     import torch
     from torch import nn
@@ -335,7 +335,7 @@ def test_a_module_of_torch_s_own_is_compiled_too_and_computes_as_written_where_t
     assert model.forward != written
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize(
     "options",
     [{"precision": "tf32"}, {"precision": "fp16"}, {"cuda_graph": True}, {"compile": "reduce-overhead"}],

@@ -213,6 +213,7 @@ def test_prune_says_what_would_go_and_does_it_when_it_is_told(run):
     assert run("prune", "--keep", "1", "--yes")[1].splitlines()[-1] == "nothing to delete"
 
 
+@pytest.mark.slow
 def test_a_deletion_that_is_killed_anywhere_leaves_the_sweep_whole_or_gone(made, folder):
     """Killed before each operation on a file, until a deletion comes to its end."""
     whole = state(folder)

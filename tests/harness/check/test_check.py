@@ -46,6 +46,7 @@ def test_unchanged_nights_pass(capsys, store):
     assert document["benchmarks"][TWO.key]["nights"] == 12
 
 
+@pytest.mark.slow
 def test_a_slow_night_is_suspect_until_pairs_say_so(capsys, store):
     write_nights(store, 12)
     write_nights(store, 1, first=13, slower={1: 1.3, 2: 1.3, 4: 1.3})
@@ -58,6 +59,7 @@ def test_a_slow_night_is_suspect_until_pairs_say_so(capsys, store):
     assert "suspect" in output
 
 
+@pytest.mark.slow
 def test_nights_that_were_decided_by_one_or_two_trials_a_cell_are_judged_like_others(capsys, store):
     write_nights(store, 12, decided_by={1: 1, 2: 2, 4: 1})
     write_nights(store, 1, first=13, slower={4: 1.3}, decided_by={1: 1, 2: 1, 4: 2})
@@ -72,6 +74,7 @@ def test_nights_that_were_decided_by_one_or_two_trials_a_cell_are_judged_like_ot
     assert document["benchmarks"][TWO.key]["nights"] == 12
 
 
+@pytest.mark.slow
 def test_a_slowdown_at_four_ranks_is_one_loss_of_scaling(capsys, store):
     write_nights(store, 12)
     write_nights(store, 1, first=13, slower={4: 1.3})
@@ -109,6 +112,7 @@ def test_a_night_with_another_variable_is_incomparable_and_names_it(capsys, stor
     assert "variable TORCH_DISTRIBUTED_DEBUG DETAIL, not none" in document["benchmarks"][ONE.key]["reason"]
 
 
+@pytest.mark.slow
 def test_nights_from_before_variables_were_recorded_are_compared(capsys, store):
     write_nights(store, 8)
     write_nights(store, 1, first=9, variables={})
@@ -154,6 +158,7 @@ def test_failed_and_missing_cells_are_no_pass(capsys, store):
     assert "4 ranks need 4 cores" in document["benchmarks"][FOUR.key]["reason"]
 
 
+@pytest.mark.slow
 def test_one_night_can_be_the_baseline(capsys, store):
     write_nights(store, 3)
     write_nights(store, 1, first=4, slower={1: 1.4, 2: 1.4, 4: 1.4})
@@ -163,6 +168,7 @@ def test_one_night_can_be_the_baseline(capsys, store):
     assert main(["check", "--store", str(store), "--baseline", "20260104-000000-abcd"]) == 2
 
 
+@pytest.mark.slow
 def test_an_accepted_change_is_the_new_base(capsys, store):
     slow = {1: 1.5, 2: 1.5, 4: 1.5}
     write_nights(store, 12)
@@ -181,6 +187,7 @@ def test_an_accepted_change_is_the_new_base(capsys, store):
     assert 15 < document["benchmarks"][ONE.key]["change_pct"] < 40, "against the level that was accepted"
 
 
+@pytest.mark.slow
 def test_ingested_benchmarks_are_judged_beside_the_sweep(capsys, store):
     write_nights(store, 12)
     opened = open_store(str(store), create=True)
@@ -197,6 +204,7 @@ def test_ingested_benchmarks_are_judged_beside_the_sweep(capsys, store):
     assert document["benchmarks"]["b"]["status"] == "suspect"
 
 
+@pytest.mark.slow
 def test_files_for_ci_are_written_and_name_the_regression(capsys, store):
     write_nights(store, 12)
     write_nights(store, 1, first=13, slower={4: 1.5})

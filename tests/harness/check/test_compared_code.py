@@ -44,6 +44,7 @@ def code_of(repository, case, **setup) -> ComparedCode:
     return code_of_plan([case], (str(repository.path / "lm.py"),), SideSetup(**setup))
 
 
+@pytest.mark.slow
 def test_each_side_runs_the_program_and_the_plugins_of_its_commit(repository, case):
     code = code_of(repository, case, data=("data",))
     assert head_tree(code).checkout == repository.path
@@ -59,6 +60,7 @@ def test_each_side_runs_the_program_and_the_plugins_of_its_commit(repository, ca
     assert (repository.path / "data").is_dir()
 
 
+@pytest.mark.slow
 def test_a_program_that_the_base_lacks_is_named(repository, case):
     later = case.model_copy(update={"program": read_program("later.py", repository.path), "plugins": ()})
     code = code_of(repository, later)
@@ -66,6 +68,7 @@ def test_a_program_that_the_base_lacks_is_named(repository, case):
         code.case_in(later, base.checkout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nothing", "../outside"])
 def test_data_that_the_repository_lacks_is_refused(repository, case, name, tmp_path):
     code = code_of(repository, case, data=(name,))
@@ -74,6 +77,7 @@ def test_data_that_the_repository_lacks_is_refused(repository, case, name, tmp_p
     assert repository.worktrees() == []
 
 
+@pytest.mark.slow
 def test_a_submodule_is_checked_out_too(tmp_path, monkeypatch):
     library = UserRepository(tmp_path / "library", {"layers.py": "N = 1\n"})
     own = UserRepository(tmp_path / "own", {"train.py": "pass\n"})
@@ -87,6 +91,7 @@ def test_a_submodule_is_checked_out_too(tmp_path, monkeypatch):
     assert own.worktrees() == []
 
 
+@pytest.mark.slow
 def test_what_changed_since_the_sweep_is_named(repository, case):
     digest = code_of(repository, case).case_in(case, repository.path).plugins[0].digest
     measured = case.model_copy(update={"plugins": (case.plugins[0].model_copy(update={"digest": digest}),)})
@@ -120,6 +125,7 @@ def check(tmp_path, capsys) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_nights_of_a_repository_are_compared_although_the_program_changed(tmp_path, capsys, monkeypatch, night):
     monkeypatch.chdir(tmp_path)
     for number in range(1, 8):
@@ -139,6 +145,7 @@ def test_without_a_repository_nights_of_different_programs_are_not_compared(tmp_
     assert found["status"] == "incomparable"
 
 
+@pytest.mark.slow
 def test_a_clone_in_the_current_folder_stands_for_the_one_that_measured(tmp_path, monkeypatch, night):
     clone = UserRepository(tmp_path / "clone", {"code/train.py": "pass\n"})
     write_nights(tmp_path / "r.sqlite", 1, cases=programs("d"), **night)

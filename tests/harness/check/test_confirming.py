@@ -76,6 +76,7 @@ def test_failed_trials_make_a_case_hopeless_and_foreign_pairs_do_not():
     assert not NightPairs(next_pair={TWO.key: 12}).hopeless(TWO.key)
 
 
+@pytest.mark.slow
 def test_an_answer_that_pairs_gave_stays_when_nobody_confirms(tmp_path, capsys):
     place = str(tmp_path / "nights.sqlite")
     write_nights(place, 12)
@@ -94,6 +95,7 @@ def test_an_answer_that_pairs_gave_stays_when_nobody_confirms(tmp_path, capsys):
     assert "regressed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_improvement_that_was_lost_is_confirmed_against_its_own_commit(tmp_path, capsys):
     place = str(tmp_path / "nights.sqlite")
     write_nights(place, 12)

@@ -93,6 +93,7 @@ def test_what_can_t_work_is_told_before_anything_is_run(arguments, message, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_night_without_a_sweep_is_not_judged_and_leaves_no_earlier_verdict(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -121,6 +122,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.slow
 def test_a_night_removes_its_own_files_and_no_others(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -167,6 +169,7 @@ def test_two_nights_do_not_write_to_one_folder(tmp_path, monkeypatch, capfd):
     assert (tmp_path / "out" / "junit.xml").exists()
 
 
+@pytest.mark.slow
 def test_a_night_that_measured_nothing_is_not_fine_and_is_its_own_although_the_clock_was_set_back(
     tmp_path, monkeypatch, capfd
 ):
@@ -184,6 +187,7 @@ def test_a_night_that_measured_nothing_is_not_fine_and_is_its_own_although_the_c
     assert "no_such_framework not installed" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_step_s_output_is_kept_and_its_exit_code_told(tmp_path):
     with (tmp_path / "document.json").open("w+b") as document:
         assert run_command([sys.executable, "-c", "print('{}'); raise SystemExit(3)"], document) == 3
@@ -223,12 +227,14 @@ def started():
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tell", [os.kill, os.killpg], ids=["a service", "a terminal"])
 def test_an_interrupted_step_is_told_once_and_ends_tidily(started, tell):
     tell(started.pid, signal.SIGINT)
     assert started.communicate(timeout=20)[0] == "tidied up after 1\ninterrupted\n"
 
 
+@pytest.mark.slow
 def test_a_step_does_not_outlive_a_night_that_is_killed(started):
     step = int(Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text())
     started.kill()

@@ -248,6 +248,7 @@ def write_sweeps(store, nights, hosts, factor=1.0):
     write_once(store, write, "sweeps", list(nights), hosts, factor)
 
 
+@pytest.mark.slow
 def test_sweeps_of_merged_machines_are_judged_each_by_its_own_history(capsys, store):
     write_sweeps(store, range(1, LAST), "ab")
     write_nights(store, 1, first=LAST, hour=0, host="a", slower={1: 1.4})
@@ -261,6 +262,7 @@ def test_sweeps_of_merged_machines_are_judged_each_by_its_own_history(capsys, st
     assert (alone[0], set(alone[1].values())) == (0, {"pass"}), "it alone was asked for"
 
 
+@pytest.mark.slow
 def test_an_acceptance_holds_for_the_sweeps_of_every_machine(capsys, store):
     write_sweeps(store, range(1, NIGHTS), "ab")
     for night in (NIGHTS, NIGHTS + 1):
@@ -301,6 +303,7 @@ def test_another_project_s_benchmark_is_not_to_be_confirmed(capsys, matrix):
     assert check(capsys, matrix, "--confirm")[2]["next"] == document["next"]
 
 
+@pytest.mark.slow
 def test_a_micro_benchmark_of_another_place_is_confirmed_there(capsys, store):
     name = "suites/test_micro.py::test_toy"
     for night in range(1, NIGHTS + 1):
@@ -311,6 +314,7 @@ def test_a_micro_benchmark_of_another_place_is_confirmed_there(capsys, store):
     assert not found.endswith("--confirm")
 
 
+@pytest.mark.slow
 def test_a_sweep_without_a_base_names_the_option_that_helps(capsys, store):
     write_nights(store, NIGHTS, changed_files=True)
     write_nights(store, 1, first=NIGHTS + 1, slower={1: 1.4})
@@ -319,6 +323,7 @@ def test_a_sweep_without_a_base_names_the_option_that_helps(capsys, store):
     assert not any("pairs needed" in step for step in found)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_another_machine_is_confirmed_there(capsys, store):
     write_nights(store, NIGHTS, host="a")
     write_nights(store, 1, first=NIGHTS + 1, slower={1: 1.4}, host="a")
@@ -327,6 +332,7 @@ def test_a_sweep_of_another_machine_is_confirmed_there(capsys, store):
     assert not any("pairs needed" in step for step in found)
 
 
+@pytest.mark.slow
 def test_the_advice_is_about_the_sweep_that_was_judged(capsys, store):
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     write_nights(store, NIGHTS, commit=head.strip())

@@ -97,6 +97,7 @@ def side(tmp_path, request):
         made.__exit__()
 
 
+@pytest.mark.slow
 def test_a_trial_of_the_tree_comes_back(side):
     case = make_case()
     # What the tree's code prints is in nobody's way.
@@ -107,6 +108,7 @@ def test_a_trial_of_the_tree_comes_back(side):
     assert "{}" in noisy.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
@@ -125,6 +127,7 @@ def test_a_tree_that_cannot_be_run_says_why(side, files, reason):
     assert re.search(reason, trial.reason)
 
 
+@pytest.mark.slow
 def test_a_package_from_elsewhere_is_noticed(side, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     lacking = side({"reports/__init__.py": None})
@@ -133,6 +136,7 @@ def test_a_package_from_elsewhere_is_noticed(side, monkeypatch):
     assert lacking.unavailable_reason == trial.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -148,6 +152,7 @@ def test_a_trial_that_is_none_is_a_failed_one(side, answer, reason):
     assert reason in trial.reason
 
 
+@pytest.mark.slow
 def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
     refusing = side({"runner": "def run_trial(case): pass"})
     trial = refusing.measure(make_case(), 0)
@@ -156,6 +161,7 @@ def test_an_error_of_one_trial_is_the_reason_of_that_one(side):
     assert refusing.unavailable_reason is None
 
 
+@pytest.mark.slow
 def test_a_side_that_hangs_is_ended(side):
     hanging = side({"worker": "import time; time.sleep(600)"})
     hanging.folder.mkdir(parents=True)
@@ -235,6 +241,7 @@ class Watcher:
         pass
 
 
+@pytest.mark.slow
 def test_pairs_are_spread_over_several_starts_of_both_sides(side):
     """What a side's process has by chance is the same in all its pairs, so no two evaluations share it."""
     case = timing_only_case(make_case(), decompose=False)

@@ -38,6 +38,7 @@ def harness(tmp_path, capfd, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command(tmp_path):
     command = [sys.executable, "-m", "harness", "sweep", "--backends", "ddq"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -158,6 +159,7 @@ def test_a_workload_of_which_nothing_runs_is_named(harness):
     assert done.stderr == "nothing of allreduce runs: an allreduce needs at least 2 ranks: --ranks 2\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_a_sweep_without_a_number_is_not_fine(harness, as_json):
     done = harness("sweep", *NOTHING_RUNS, *as_json)
@@ -277,6 +279,7 @@ def test_the_version_is_that_of_the_installed_package_or_says_that_there_is_none
     assert re.fullmatch(r"scaling-harness( \d[\w.+-]*|, not installed: run from its sources)\n", done.stdout)
 
 
+@pytest.mark.slow
 def test_quiet_leaves_out_all_but_errors_and_verbose_names_what_is_started(harness, tmp_path):
     (tmp_path / "a.csv").write_text("ranks,throughput\n1,10\n2,18\n4,30\n")
     assert harness("fit", "a.csv", "-q").stderr == ""
@@ -298,6 +301,7 @@ def test_piped_output_has_no_colours(harness):
     assert "\x1b" not in harness("list").stdout
 
 
+@pytest.mark.slow
 def test_doctor_says_ok_or_missing_with_a_remedy(harness):
     document = json.loads(harness("doctor", "--json").stdout)
     found = {finding["name"]: finding for finding in document["findings"]}

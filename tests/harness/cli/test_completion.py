@@ -74,6 +74,7 @@ def test_the_completion_is_installed_for_the_console_script(tmp_path, monkeypatc
     assert capfd.readouterr().err == "error: completion is for bash, zsh and fish, and this shell is 'tcsh'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_completes_with_what_is_installed(tmp_path):
     program = tmp_path / PROGRAM

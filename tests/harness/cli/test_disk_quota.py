@@ -13,6 +13,8 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.stores import write_sweep
 
+pytestmark = pytest.mark.slow
+
 SOURCE = ROOT / "tests" / "support" / "quota" / "spent.c"
 
 

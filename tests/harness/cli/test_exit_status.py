@@ -13,6 +13,8 @@ from tests.support.paths import ROOT
 from tests.support.stores import write_sweep
 from tests.support.warm import run_python
 
+pytestmark = pytest.mark.slow
+
 HEADER = "night,benchmark,run,sample,seconds\n"
 
 

@@ -91,7 +91,11 @@ def run(store, folder, command, capfd):
     return status, output, error, files
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    # What may have slowed a night down is asked of git.
+    [pytest.param(name, marks=pytest.mark.slow) if name == "check" else name for name in COMMANDS],
+)
 def test_nothing_of_it_has_an_effect(stores, tmp_path, capfd, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     command = COMMANDS[name]

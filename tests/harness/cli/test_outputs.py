@@ -231,6 +231,7 @@ def run_in_little_space(folder, command: str):
     )
 
 
+@pytest.mark.slow
 def test_a_verdict_is_printed_where_its_page_can_t_be_written(folder):
     done = run_in_little_space(folder, f"{CHECK} --html x.html --markdown x.md --json")
     assert done.returncode == 2
@@ -240,6 +241,7 @@ def test_a_verdict_is_printed_where_its_page_can_t_be_written(folder):
     assert not (folder / "x.html").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_page_can_t_be_written_is_printed_and_says_where_its_trials_are(folder):
     write_sweep("unfinished.sqlite", "s1", 1)
     done = run_in_little_space(folder, "sweep --resume --store unfinished.sqlite --report x.html --json")

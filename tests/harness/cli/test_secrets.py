@@ -94,6 +94,7 @@ def test_the_store_s_variable_is_read_and_not_passed_on(folder, monkeypatch, cap
     assert STORE_VARIABLE not in os.environ
 
 
+@pytest.mark.slow
 def test_a_password_of_a_night_is_no_argument_of_its_steps(tmp_path):
     secret = NightlyOptions("quick", URLS[0], tmp_path)
     plain = NightlyOptions("quick", "r.sqlite", tmp_path)

@@ -268,6 +268,7 @@ def test_the_store_is_that_of_the_variable_else_of_the_configuration(tmp_path, o
     assert harness.open_store().cells().equals(old.cells())
 
 
+@pytest.mark.slow
 def test_a_package_of_the_same_name_in_the_folder_of_a_program_is_named(tmp_path):
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "__init__.py").write_text("")
@@ -315,6 +316,7 @@ def test_text_of_figures_is_no_markup():
     assert figure.layout.title.text.startswith("&lt;b&gt;x")
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing_else():
     program = """
 import sys

@@ -86,6 +86,7 @@ def test_a_wrong_argument_is_one_line_and_starts_nothing(options, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_what_the_command_refuses_is_raised_with_its_exit_code(tmp_path, monkeypatch):
     """From another folder, which holds packages of the same names."""
     (tmp_path / "harness.py").write_text("raise SystemExit('the package of somebody else')")
@@ -99,12 +100,14 @@ def test_what_the_command_refuses_is_raised_with_its_exit_code(tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["harness.py"]
 
 
+@pytest.mark.slow
 def test_a_command_gives_its_output_and_its_messages_apart():
     end = run_command(["list", "--json"], {}, lambda line: None)
     assert end.exit_code == 0
     assert json.loads(end.output)["schema"] == "scaling-harness/list/1"
 
 
+@pytest.mark.slow
 def test_neither_pipe_waits_for_the_other():
     program = """
 import sys
@@ -121,6 +124,7 @@ sys.exit(4)
     assert tuple(seen) == end.messages
 
 
+@pytest.mark.slow
 def test_an_interrupt_reaches_the_command_once_and_its_end_is_waited_for():
     seen = []
 
@@ -134,6 +138,7 @@ def test_an_interrupt_reaches_the_command_once_and_its_end_is_waited_for():
     assert seen == ["ready", "ending"]
 
 
+@pytest.mark.slow
 def test_a_command_does_not_outlive_what_is_raised_while_it_is_waited_for():
     before = set(psutil.Process().children())
 
@@ -145,6 +150,7 @@ def test_a_command_does_not_outlive_what_is_raised_while_it_is_waited_for():
     assert set(psutil.Process().children()) <= before
 
 
+@pytest.mark.slow
 def test_what_a_command_left_running_is_not_waited_for():
     """Its pipes are still open."""
     sleeping = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid); sys.stdout.flush()"
@@ -154,6 +160,7 @@ def test_what_a_command_left_running_is_not_waited_for():
     os.kill(int(end.output), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_its_program():
     reading, writing = os.pipe()
     command = [sys.executable, "-P", "-m", "harness.library", str(reading), "check", "--calibrate"]

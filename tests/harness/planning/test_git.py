@@ -13,6 +13,8 @@ import pytest
 from harness.planning import git
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json, sys
 from harness.planning.git import read_code_state

@@ -50,6 +50,7 @@ def copied(checkout: Checkout, name: str) -> list:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_same_sources_have_the_same_digest_and_an_edit_another(checkout):
     first, second = copied(checkout, "first"), copied(checkout, "second")
     commit = checkout.git("rev-parse", "HEAD")
@@ -62,6 +63,7 @@ def test_the_same_sources_have_the_same_digest_and_an_edit_another(checkout):
     assert edited[2:] == [commit, True]
 
 
+@pytest.mark.slow
 def test_neither_bytecode_nor_an_editor_s_files_are_part_of_the_digest(checkout):
     before = copied(checkout, "first")[0]
     package = checkout.path / "bench"
@@ -112,6 +114,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_sources_that_keep_changing_are_refused(checkout):
     part = checkout.path / "bench" / "part.py"
     with subprocess.Popen([sys.executable, "-c", SAVING, str(part)]) as saving:
@@ -126,6 +129,7 @@ def test_sources_that_keep_changing_are_refused(checkout):
     assert not (checkout.path.parent / "copy" / "bench").exists()
 
 
+@pytest.mark.slow
 def test_code_in_a_copy_knows_the_checkout_and_the_commit_of_its_beginning(checkout):
     copied(checkout, "copy")
     commit = checkout.head()
@@ -137,6 +141,7 @@ def test_code_in_a_copy_knows_the_checkout_and_the_commit_of_its_beginning(check
     assert json.loads(done.stdout) == [str(checkout.path), str(copy), commit, False]
 
 
+@pytest.mark.slow
 def test_what_is_compiled_in_the_copy_is_kept_for_the_next_command(checkout, tmp_path):
     env = {name: value for name, value in checkout.env.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-m", "harness", "sweep", "no-such-suite"]
@@ -157,6 +162,7 @@ except UsageError as problem:
 """
 
 
+@pytest.mark.slow
 def test_pairs_need_the_sources_that_the_night_ran(checkout):
     """The commit is the same, and files were changed both times: in another way."""
     checkout.edit("bench/rank/loop.py", "import", "import os\nimport")
@@ -179,6 +185,7 @@ print(json.dumps(info))
 """
 
 
+@pytest.mark.slow
 def test_micro_benchmarks_record_the_commit_of_the_beginning(checkout):
     checkout.edit("bench/rank/loop.py", "import", "import os\nimport")
     (checkout.path / "pyproject.toml").touch()
@@ -192,6 +199,7 @@ def test_micro_benchmarks_record_the_commit_of_the_beginning(checkout):
     assert json.loads(done.stdout) == {"id": commit, "dirty": True, "project": "sources"}
 
 
+@pytest.mark.slow
 def test_the_copy_is_removed_however_the_command_ends(checkout, tmp_path):
     """A command that is refused at once."""
     command = [sys.executable, "-m", "harness", "sweep", "no-such-suite"]
@@ -201,6 +209,7 @@ def test_the_copy_is_removed_however_the_command_ends(checkout, tmp_path):
     assert list(checkout.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_temporary_folder_is_one_line(checkout, tmp_path):
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")

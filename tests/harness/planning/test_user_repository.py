@@ -40,6 +40,7 @@ def test_results_of_sweeps_are_no_changes_of_the_code_and_unknown_python_files_a
     assert names_code(status) is changed
 
 
+@pytest.mark.slow
 def test_the_commit_is_that_of_the_program_and_this_project_is_a_package(repository):
     found = find_repository([make_case(), case_of(repository.path / "code" / "train.py")], [])
     assert found == Found(repository.path, repository.path / "code" / "train.py")
@@ -52,6 +53,7 @@ def test_the_commit_is_that_of_the_program_and_this_project_is_a_package(reposit
     assert DISTRIBUTION in environment.place
 
 
+@pytest.mark.slow
 def test_a_plugin_s_repository_counts_too_and_this_project_s_own_files_are_its_own(repository, tmp_path):
     assert find_repository([make_case()], [repository.path / "lm.py"]).root == repository.path
     assert find_repository([make_case()], [ROOT / "docs" / "how-to" / "my_lm.py"]) == OWN_REPOSITORY
@@ -61,6 +63,7 @@ def test_a_plugin_s_repository_counts_too_and_this_project_s_own_files_are_its_o
     assert read_environment().repository is None
 
 
+@pytest.mark.slow
 def test_a_program_that_is_not_committed_has_no_commit(repository):
     file = repository.path / "new.py"
     file.write_text("pass\n")
@@ -78,6 +81,7 @@ def test_a_repository_that_is_not_here_says_so(tmp_path):
     assert state.reason == f"{gone} is not here, or lacks train.py; run the command in a clone of the repository"
 
 
+@pytest.mark.slow
 def test_an_environment_of_before_there_were_repositories_has_the_same_id():
     environment = read_environment()
     stored = environment.model_dump(exclude={"repository"})

@@ -95,6 +95,7 @@ def test_people_s_issues_under_the_label_are_left_alone():
     assert read_issues([{"number": 1, "body": "slow since Monday"}, {"number": 2, "body": ""}]) == []
 
 
+@pytest.mark.slow
 def test_the_calls_of_gh(tmp_path):
     gh, env = install(tmp_path / "bin")
     gh.answer({"issue list": [{"number": 4, "body": "slow since Monday"}], "issue create": "https://example.org/5"})
@@ -116,6 +117,7 @@ def test_the_calls_of_gh(tmp_path):
     assert "https://example.org/5" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_gh_that_fails_fails_the_job(tmp_path):
     gh, env = install(tmp_path / "bin")
     gh.answer({"issue list": {"fails": "HTTP 403"}})

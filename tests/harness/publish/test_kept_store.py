@@ -50,6 +50,7 @@ def restore(tmp_path):
     return gh, run
 
 
+@pytest.mark.slow
 def test_it_is_downloaded(restore):
     gh, run = restore
     gh.answer(API)
@@ -58,6 +59,7 @@ def test_it_is_downloaded(restore):
     assert gh.calls[-1] == ["run", "download", "7", "--name", "nightly-store", "--dir", ".runs"]
 
 
+@pytest.mark.slow
 def test_a_first_night_begins_a_history(restore):
     gh, run = restore
     gh.answer({**API, ARTIFACTS: {"artifacts": []}})
@@ -66,6 +68,7 @@ def test_a_first_night_begins_a_history(restore):
     assert all(call[0] == "api" for call in gh.calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [ARTIFACTS, "run download"])
 def test_what_can_t_be_restored_ends_the_night(restore, broken):
     gh, run = restore

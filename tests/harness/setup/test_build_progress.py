@@ -64,6 +64,7 @@ def test_the_phase_is_the_furthest_that_was_written_of(log, phase, piece):
     assert str(build) == phase
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_build_shows_where_it_is_and_leaves_its_log(tmp_path, terminal):
     screen, log = Screen(tmp_path / "screen", terminal), tmp_path / "build.log"
@@ -81,6 +82,7 @@ def test_a_build_shows_where_it_is_and_leaves_its_log(tmp_path, terminal):
         assert screen.getvalue().endswith("\n")
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_leaves_no_compiler_behind(tmp_path):
     compiler = (
         "import subprocess; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"

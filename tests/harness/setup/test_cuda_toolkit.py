@@ -54,12 +54,14 @@ def find(site_packages: Path, cuda: str = "13.0", env: dict[str, str] | None = N
     return find_toolkit(site_packages, cuda, {"PATH": "/nonexistent", **(env or {})}, system)
 
 
+@pytest.mark.slow
 def test_the_packages_beside_torch_are_the_compiler(site_packages, tmp_path):
     other = compiler(tmp_path / "other" / "bin", "13.5.1")
     found = find(site_packages, env={"PATH": str(other.parent), "CUDA_HOME": str(other.parents[1])})
     assert found == Toolkit(site_packages / "nvidia" / "cu13", "13.0.88")
 
 
+@pytest.mark.slow
 def test_a_compiler_that_can_t_be_asked_is_none(site_packages, tmp_path):
     """One that prints no text, and a home whose links lead in a circle."""
     nvcc = registry_tree(site_packages, "13.0") / "bin" / "nvcc"
@@ -87,6 +89,7 @@ def test_without_any_all_parts_are_named(tmp_path):
     assert "CUDA toolkit 12.8" in find(tmp_path, "12.8").remedy, "packages of CUDA 12 lie in a tree each"
 
 
+@pytest.mark.slow
 def test_a_compiler_of_another_version_beside_torch_is_refused(site_packages):
     compiler(registry_tree(site_packages, "13.0") / "bin", "13.5.37")
     found = find(site_packages)
@@ -94,6 +97,7 @@ def test_a_compiler_of_another_version_beside_torch_is_refused(site_packages):
     assert "==13.0.*" in found.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["CUDA_HOME", "PATH", "system"])
 def test_an_installed_toolkit_of_torchs_major_version_will_do(where, tmp_path):
     home = compiler(tmp_path / "cuda-13.1" / "bin", "13.1.80").parents[1]
@@ -150,6 +154,7 @@ def test_where_the_compiler_does_not_list_what_it_knows_nothing_is_left_out():
     assert choose_architectures(None, [], [], []) == ()
 
 
+@pytest.mark.slow
 def test_architectures_that_the_compiler_does_not_know_are_refused_in_one_line(tmp_path):
     nvcc = compiler(tmp_path, "13.0.88")
     assert find_architectures(nvcc, "80,90") == (80, 90)
@@ -184,7 +189,7 @@ def skip_without_compiler() -> Nccl:
     return nccl
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_the_real_compiler_works_in_the_linked_tree(tmp_path):
     home = link_toolkit(Path(skip_without_compiler().cuda_home), tmp_path / "cuda")
     (tmp_path / "kernel.cu").write_text(
@@ -198,7 +203,7 @@ def test_the_real_compiler_works_in_the_linked_tree(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_horovod_is_built_with_nccl_where_a_compiler_is_there():
     """It answers on a machine without a GPU too: NCCL's version, a number."""
     skip_without_compiler()

@@ -68,6 +68,7 @@ def test_a_horovod_without_nccl_is_one_that_lacks_something_only_beside_a_torch_
     assert horovod_operations_diagnostic([], None, None).status == "missing"
 
 
+@pytest.mark.slow
 def test_who_else_measures_on_the_cores_is_named(tmp_path):
     folder = tmp_path / "turns"
     assert machine_lock_diagnostic(folder).found == "no other command measures on these cores"

@@ -98,7 +98,7 @@ def test_what_gpu_tensors_will_be_reduced_by_is_said():
     assert describe_operations(missing) == "without NCCL: CUDA 13.0: crt missing; run `pip install it`"
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_what_the_build_is_told_of_torch():
     program = BUILD_FILES / "modules" / "find_torch.py.in"
     told = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True).stdout
@@ -109,13 +109,14 @@ def test_what_the_build_is_told_of_torch():
     assert "torch_python" in settings["pytorch_names"].split(";")
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_wheel_that_is_not_cached_is_left_to_the_sweep(tmp_path):
     with pytest.raises(BuildError, match=r"^it is not compiled yet$"):
         ensure_horovod(tmp_path, compile_it=False)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_who_waits_for_the_build_of_another_command_says_so(tmp_path):
     program = (
         "import sys\nfrom pathlib import Path\nfrom harness.setup.horovod_wheel import build_lock\n"
@@ -132,6 +133,7 @@ def test_who_waits_for_the_build_of_another_command_says_so(tmp_path):
             assert second.communicate()[0] == "built\n"
 
 
+@pytest.mark.slow
 def test_a_package_index_that_cannot_be_reached_is_told_as_that(tmp_path, monkeypatch):
     for name, value in (("INDEX_URL", "http://127.0.0.1:9/simple"), ("RETRIES", "0"), ("CONFIG_FILE", os.devnull)):
         monkeypatch.setenv(f"PIP_{name}", value)
@@ -140,6 +142,7 @@ def test_a_package_index_that_cannot_be_reached_is_told_as_that(tmp_path, monkey
         build_wheel(KEY, NO_NCCL, tmp_path, StringIO())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_an_environment_that_cannot_be_written_is_told_before_the_compiler_runs(tmp_path):
     env = tmp_path / "env"
@@ -156,6 +159,7 @@ def test_an_environment_that_cannot_be_written_is_told_before_the_compiler_runs(
     assert done.stdout.startswith(told)
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_built_the_reason_stays_and_the_rest_goes_on(tmp_path):
     """In an environment without torch, and so without anything to build against."""
     env = tmp_path / "env"

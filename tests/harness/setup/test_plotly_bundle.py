@@ -14,6 +14,8 @@ import pytest
 from harness.setup.plotly_bundle import FetchError, NpmFile, ensure_npm_file
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 CONTENT = b"window.Plotly = {};"
 WANTED = NpmFile("a-package", "1.2.3", "package/file.js", hashlib.sha256(CONTENT).hexdigest())
 

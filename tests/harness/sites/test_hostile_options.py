@@ -68,6 +68,7 @@ def test_no_option_has_two_lines(site, option):
             SITES.load(site).options(**{option: payload})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", [payload for payload in PAYLOADS if "\0" not in payload])
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_remote_command_is_its_words(tmp_path, shell, payload):
@@ -79,6 +80,7 @@ def test_a_remote_command_is_its_words(tmp_path, shell, payload):
     assert not list(tmp_path.rglob("hostile"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh: apt-get install openssh-client")
 @pytest.mark.parametrize("path", ["a;b", "a b", "`x`", "a'b", "%h", "a#b", "a|b"])
 def test_a_path_is_one_setting_of_ssh(tmp_path, path):

@@ -223,6 +223,7 @@ print(open_store(path, create=False).sweep_ids())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_a_store_in_a_folder_that_cannot_be_written_is_read(closed_store, journal):
     with closing(sqlite3.connect(closed_store)) as other:
@@ -242,6 +243,7 @@ def test_a_store_in_a_folder_that_cannot_be_written_is_read(closed_store, journa
         assert [path.name for path in Path(folder).iterdir()] == ["r.sqlite"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_is_undone_by_a_reader(closed_store, opened):
     """A journal beside the file belongs to a transaction that did not end: the file alone is half of it."""
     writer = (

@@ -66,6 +66,7 @@ def test_it_is_reported_with_the_same_numbers(store, capsys):
     assert laws == near(NUMBERS["curves"])
 
 
+@pytest.mark.slow
 def test_it_is_judged_with_the_same_numbers(store, capsys):
     found = document(capsys, "check", "--store", store, status=1)
     assert {name: found[name] for name in NUMBERS["verdict"]} == NUMBERS["verdict"]

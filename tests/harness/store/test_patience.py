@@ -95,6 +95,7 @@ def test_trials_are_read_without_keeping_others_from_writing(path, store):
     assert len(store.trials("s1")) == count + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lock", [WRITE, BOTH], ids=["write", "exclusive"])
 def test_an_interrupt_ends_a_command_that_waits(path, store, lock):
     command = ["report", "--store", str(path)] if lock is BOTH else ["merge", str(path), "--store", "other.sqlite"]

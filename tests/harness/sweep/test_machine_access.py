@@ -167,6 +167,7 @@ def test_a_sweep_within_one_trial_of_another_is_flagged_in_that_trial_only(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_that_shares_and_is_killed_is_flagged(tmp_path):
     with access_of(tmp_path, "long") as long, long.held() as beside:
         with process_with_lock(tmp_path, shared=True) as process:
@@ -206,6 +207,7 @@ def test_where_the_lock_cannot_be_used_trials_run_all_the_same_with_a_warning(tm
         assert not (tmp_path / "lock").exists(), "elsewhere the site has its own queue"
 
 
+@pytest.mark.slow
 def test_what_is_said_of_a_stopped_process():
     process = subprocess.Popen(["sleep", "60"])
     process.send_signal(signal.SIGSTOP)

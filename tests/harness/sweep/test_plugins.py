@@ -104,6 +104,7 @@ def test_a_file_that_is_missing_ends_a_command_with_one_line(folder, capsys):
         assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_is_not_resumed_with_a_plugin_that_has_changed(folder):
     planned = plan_sweep(SuiteRequest("suites/mine.toml"))
     store = open_store("s.sqlite", create=True)

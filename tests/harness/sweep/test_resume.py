@@ -19,6 +19,7 @@ from tests.support.builders import make_case, make_record, make_trial
 from tests.support.stores import begin
 
 
+@pytest.mark.slow
 def test_a_sweep_is_not_resumed_with_other_variables(tmp_path, monkeypatch):
     place = str(tmp_path / "s.sqlite")
     store = open_store(place, create=True)
@@ -44,6 +45,7 @@ def test_a_sweep_that_another_process_runs_is_not_resumed(tmp_path):
     assert not (tmp_path / "s1").exists()
 
 
+@pytest.mark.slow
 def test_variables_that_the_cases_give_are_not_those_of_this_shell(tmp_path, monkeypatch):
     store = open_store(str(tmp_path / "s.sqlite"), create=True)
     info = begin(store)
@@ -69,6 +71,7 @@ def test_a_stored_plan_gives_ranks_no_variable_that_a_sweep_would_refuse(tmp_pat
 NOW = Sources(digest="a", files={"bench/a.py": "1", "harness/b.py": "2"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "changed"),
     [
@@ -88,6 +91,7 @@ def test_a_sweep_is_not_resumed_with_other_sources(tmp_path, before, changed):
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_from_before_digests_is_resumed(tmp_path):
     store = open_store(str(tmp_path / "s.sqlite"), create=True)
     info = begin(store)
@@ -96,6 +100,7 @@ def test_a_sweep_from_before_digests_is_resumed(tmp_path):
     check_same_conditions(info.model_copy(update={"sources": NOW}), [], NOW)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_not_resumed_with_a_program_that_has_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("import net\n")

@@ -123,6 +123,7 @@ def test_bad_input_is_one_line(exported, arguments, output):
     assert output in captured.err
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(tmp_path):
     more_than_a_pipe_holds = make_trial(make_case(), outcome="failed", ranks=(), reason="x" * 200_000)
     store_sweep(tmp_path / "r.sqlite", [more_than_a_pipe_holds])

@@ -36,6 +36,7 @@ def test_outliers_are_pytest_benchmark_s_own(rounds):
         assert stats_of(times_s)[name] == getattr(theirs, name), name
 
 
+@pytest.mark.slow
 def test_pytest_benchmark_compares_two_exports(tmp_path, exported):
     failed = make_trial(make_case(ranks=8), outcome="failed", ranks=(), reason="rank 3 died")
     output = exported([*curve(rounds=3), failed], "--out", str(tmp_path / "a.json"))

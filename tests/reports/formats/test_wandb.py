@@ -101,6 +101,7 @@ def runs(folder):
     return {(run.config["backend"], run.config["ranks"], run.config["batch"]): run for run in found}
 
 
+@pytest.mark.slow
 def test_values_and_intervals_are_those_of_the_cells(runs):
     assert len(runs) == 6
     run = runs["ddp", 4, 8]
@@ -141,6 +142,7 @@ def test_nothing_of_the_environment_is_written(folder):
         assert SECRET.encode() not in content
 
 
+@pytest.mark.slow
 def test_exporting_again_doubles_nothing_and_renews_what_has_changed(folder, runs, capsys):
     before = run_files(folder)
     export(folder)

@@ -110,7 +110,7 @@ def test_nodes_without_a_store_are_told_what_to_do(tmp_path):
         step_until_all_stop(watches, rotated)
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_ranks_of_several_nodes_agree_by_the_store_of_the_program(tmp_path):
     import torch.distributed as dist
 

@@ -35,7 +35,7 @@ def test_a_program_that_ends_by_itself_is_observed_in_no_step_and_says_why():
     assert "--whole" in whole.finish()["phases_reason"]
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_deferred_exchange_changes_no_parameter_and_gives_all_parts(tmp_path):
     arguments = [sys.executable, str(LOOP), str(tmp_path / "rendezvous"), "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -71,7 +71,7 @@ def parallel(**options):
     return DistributedDataParallel(torch.nn.Linear(4, 4), **options)
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 class TestNotObserved:
     def test_a_hook_of_the_program_stays(self, group):
         from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.programs import program_case, run_ranks
 
+pytestmark = pytest.mark.slow
+
 LOOP = """
 from torch.optim import SGD
 from torch.utils.data import DataLoader

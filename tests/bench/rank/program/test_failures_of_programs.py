@@ -7,6 +7,8 @@ import pytest
 from tests.bench.rank.program.test_end_of_program import LOOP
 from tests.support.programs import program_case, run_ranks
 
+pytestmark = pytest.mark.slow
+
 
 def error_of(tmp_path, text, **changes):
     (rank,) = run_ranks(program_case(text, tmp_path, **changes), tmp_path)

@@ -68,6 +68,7 @@ for step in range(100_000):
 """
 
 
+@pytest.mark.slow
 def test_prints_make_the_steps_where_nothing_else_is_seen(tmp_path):
     case = program_case(PRINTING, tmp_path, options={"metric": METRIC})
     (rank,) = run_ranks(case, tmp_path)
@@ -78,6 +79,7 @@ def test_prints_make_the_steps_where_nothing_else_is_seen(tmp_path):
     assert min(rank.record.step_s) > 0.0015
 
 
+@pytest.mark.slow
 def test_ranks_that_print_nothing_follow_rank_0(tmp_path):
     case = program_case(PRINTING, tmp_path, ranks=2, options={"metric": METRIC}, steps=10)
     first, second = (rank.record for rank in run_ranks(case, tmp_path))
@@ -86,6 +88,7 @@ def test_ranks_that_print_nothing_follow_rank_0(tmp_path):
     assert second.program.printed == ()
 
 
+@pytest.mark.slow
 def test_a_window_of_optimizer_steps_holds_printed_values(tmp_path):
     text = LOOP + "\nfor epoch in range(1000):\n    train(4)\n    print('throughput: 50 img/s')\n"
     (rank,) = run_ranks(program_case(text, tmp_path, options={"metric": METRIC}), tmp_path)
@@ -94,11 +97,13 @@ def test_a_window_of_optimizer_steps_holds_printed_values(tmp_path):
     assert len(rank.record.program.printed) >= 2
 
 
+@pytest.mark.slow
 def test_a_program_that_prints_no_match(tmp_path):
     (rank,) = run_ranks(program_case("print('loss 3')", tmp_path, options={"metric": METRIC}), tmp_path)
     assert "no line of its output matches --metric" in rank.error
 
 
+@pytest.mark.slow
 def test_output_that_a_program_replaces_is_still_seen(tmp_path):
     text = """
 import sys, time
@@ -116,6 +121,7 @@ while True:
     assert rank.record.program.printed[0] == 5.0
 
 
+@pytest.mark.slow
 def test_a_program_that_closes_its_output_is_measured(tmp_path):
     text = LOOP + "\nimport os, sys\nsys.stderr.close()\nsys.stdout.close()\ntrain()\n"
     (rank,) = run_ranks(program_case(text, tmp_path, steps=5), tmp_path)

@@ -21,11 +21,12 @@ def said_after(code: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_of_another_framework_it_is_not_known():
     assert said_after("") == "None"
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.parametrize(
     ("code", "joined"), [("import torch", "False"), (GROUP.format(ranks=1), "False"), (GROUP.format(ranks=2), "True")]
 )

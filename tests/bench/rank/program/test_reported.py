@@ -29,6 +29,7 @@ def steps(monkeypatch):
     return Steps()
 
 
+@pytest.mark.slow
 def test_outside_a_sweep_it_loads_nothing_and_does_nothing():
     code = "import sys, harness; harness.report(loss=object(), parameters=1); print([*sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -36,6 +37,7 @@ def test_outside_a_sweep_it_loads_nothing_and_does_nothing():
     assert not any(name in loaded for name in ("bench", "torch", "pydantic", "harness."))
 
 
+@pytest.mark.slow
 def test_a_node_without_the_harness_finds_report():
     code = (
         "import sys; from bench.rank.program import reported; reports = reported.start(lambda: 3)\n"
@@ -88,7 +90,7 @@ def test_nothing_reported_is_nothing(steps):
     assert reported.start(steps).collect() is None
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 class TestTensors:
     def test_a_loss_that_is_changed_afterwards_and_a_loss_of_several_elements(self, steps):
         import torch

@@ -54,7 +54,7 @@ def test_a_step_that_only_makes_the_state_of_an_optimizer_does_not_count(steps, 
     assert ended == [optimizer]
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_the_functions_that_make_the_state_of_an_optimizer_are_where_they_are_looked_for():
     for module, function in STATE_INITIALIZERS:
         library = pytest.importorskip(module)
@@ -123,7 +123,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_program_of_real_torch_with_accumulation_evaluation_and_checkpoints(tmp_path):
     text = REAL.replace("WORKERS", "0") + TRAIN
     (rank,) = run_ranks(program_case(text, tmp_path, steps=20), tmp_path, substitute=False, limit_s=120)
@@ -135,7 +135,7 @@ def test_a_program_of_real_torch_with_accumulation_evaluation_and_checkpoints(tm
     assert run.evaluation_s > 0
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_workers_of_a_data_loader_are_copies_that_count_nothing(tmp_path):
     text = REAL.replace("WORKERS", "2") + TRAIN
     (rank,) = run_ranks(program_case(text, tmp_path, steps=8, warmup=2), tmp_path, substitute=False, limit_s=120)
@@ -143,7 +143,7 @@ def test_workers_of_a_data_loader_are_copies_that_count_nothing(tmp_path):
     assert (rank.record.program.amount_per_step, rank.record.program.exit_problem) == (24.0, None)
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_step_of_horovods_optimizer_counts_once(tmp_path):
     pytest.importorskip("horovod.torch")
     text = """
@@ -165,7 +165,7 @@ for _ in range(12):
     assert rank.record.program.steps == 12
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_program_that_asks_for_more_ranks_than_run(tmp_path):
     text = """
 import torch.distributed as dist
@@ -175,7 +175,7 @@ dist.init_process_group("gloo", init_method="tcp://127.0.0.1:29999", rank=0, wor
     assert rank.error.startswith("train.py asks torch.distributed for 4 ranks, and 1 run")
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_distributed_checkpoint_that_is_being_saved_is_whole(tmp_path):
     text = """
 import torch, torch.distributed as dist
@@ -209,7 +209,7 @@ while True:
         assert sum(path.stat().st_size for path in (tmp_path / folder).glob("*.distcp")) > 2000 * 2000 * 4
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_ranks_of_two_nodes_are_stopped_at_the_same_step(tmp_path):
     text = """
 import torch, torch.distributed as dist

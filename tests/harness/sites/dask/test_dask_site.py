@@ -139,6 +139,7 @@ def test_the_jobs_that_would_be_submitted_are_shown():
     assert JobQueueSpec.model_validate_json(line) == job_queue_spec([make(ranks=4, ranks_per_node=2)], options)
 
 
+@pytest.mark.slow
 def test_queued_jobs_do_not_inherit_what_a_launcher_left_behind(tmp_path, monkeypatch):
     (tmp_path / "show.py").write_text("import json, os\nprint(json.dumps(dict(os.environ)))\n")
     stale = {"OMPI_COMM_WORLD_RANK": "3", "OMP_PROC_BIND": "true"}
@@ -150,6 +151,7 @@ def test_queued_jobs_do_not_inherit_what_a_launcher_left_behind(tmp_path, monkey
     assert variables["SLURM_CONF"] == "/etc/slurm.conf"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [

@@ -20,6 +20,8 @@ from harness.sites.hosts.hosts_file import Host
 from harness.sites.hosts.job import HostCommand, SshJob
 from tests.support.builders import make_case
 
+pytestmark = pytest.mark.slow
+
 FACTS = NodeFacts(node=0, host="n1", system="Linux", cpu="c", cores=2, memory_bytes=1, gpus=(), python="3", packages={})
 REPORT = NodeReport(facts=FACTS, exit_report=ExitReport(timed_out=False, timeout_s=9)).model_dump_json()
 AGENT = f"""

@@ -18,6 +18,8 @@ from harness.sites.base.log_keeper import logs_kept_short, noisy_logs
 from harness.sites.hosts.hosts_file import Host
 from harness.sites.hosts.session import SshSession
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 2**20
 LINES = "import sys\nfor _ in range(64): sys.{stream}.write(('y' * 63 + '\\n') * (2**20 // 64))\n"
 ONE_LINE = "import sys\nfor _ in range(64): sys.stdout.write('z' * 2**20)\n"

@@ -155,6 +155,7 @@ def test_the_rendered_configuration_names_key_user_and_known_hosts(tmp_path):
     assert "StrictHostKeyChecking accept-new" in accepting
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="no ssh: apt-get install openssh-client")
 def test_ssh_itself_reads_the_configuration_as_meant(tmp_path):
     hosts = [N1, Host(name="n2", address="10.0.0.2", port=2222, user="bench")]
@@ -173,6 +174,7 @@ def test_ssh_itself_reads_the_configuration_as_meant(tmp_path):
         assert (said["hostname"], said["port"]) == (("n1", "22") if name == "n1" else ("10.0.0.2", "2222"))
 
 
+@pytest.mark.slow
 def test_a_far_shell_gets_every_word_as_it_is():
     words = ["printf", "%s|", "a b", "$HOME", "'", '"', ";reboot", "`id`", "\\", "*"]
     line = remote_command("/tmp", {"NAME": "x y;$(id)'"}, ["sh", "-c", f'{shlex.join(words)}; printf %s "$NAME"'])
@@ -274,6 +276,7 @@ def test_what_ssh_says_comes_with_the_remedy():
     assert is_silent(["a warning of a framework"]), "ssh reports 255 for a command that a signal has killed"
 
 
+@pytest.mark.slow
 def test_an_ssh_that_a_signal_has_stopped_is_named(tmp_path):
     """A program that waits stands for ssh: what it would pass on is not looked at."""
     case = make_case(ranks=1, site="hosts")

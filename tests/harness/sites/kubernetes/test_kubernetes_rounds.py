@@ -48,7 +48,7 @@ def kill_when_stepping(cluster):
     cluster.pod(1).kill("OOMKilled")
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 def test_a_pod_that_dies_ends_one_trial_of_its_round_and_another_job_runs_the_rest(cluster, tmp_path):
     site = KubernetesSite(KubernetesOptions(interface="lo"))
     trials = list(requests(tmp_path, case_of(), case_of(window_s=80.0, seed=1), case_of(seed=2)))

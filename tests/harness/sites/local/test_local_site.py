@@ -147,6 +147,7 @@ for transport in ("gloo", "none"):
 """
 
 
+@pytest.mark.slow
 def test_a_loopback_interface_that_is_down_is_named_before_ranks_wait_for_each_other():
     inside = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--net"]
     if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode:
@@ -174,6 +175,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_module_that_was_built_meanwhile_is_loaded_before_ranks_are_forked(tmp_path):
     """In a process of its own, since a process has one forkserver."""
     (tmp_path / "arrives.py").write_text("")

@@ -94,6 +94,7 @@ def read_script(text: str) -> Script:
 CUDA = {"device": "cuda", "transport": "nccl"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "transport"), [("ddp", "gloo"), ("horovod", "gloo"), ("dask", "tasks")])
 def test_an_agent_a_node_starts_the_ranks(backend, transport):
     trial = trial_of(backend=backend, transport=transport, ranks=4, threads=3)
@@ -108,6 +109,7 @@ def test_an_agent_a_node_starts_the_ranks(backend, transport):
     assert ("\nrm -f certificate.pem\n" in script.blocks[0]) == (backend == "dask")
 
 
+@pytest.mark.slow
 def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
     script = read_script(rendered({"interface": "ib0"}, mpi_trial()))
     ranks, agents = script.steps
@@ -124,6 +126,7 @@ def test_srun_starts_mpi_ranks_and_an_agent_a_node_watches_them():
     assert "OMPI_MCA_btl" not in dict(exports), "ranks of several nodes need sockets"
 
 
+@pytest.mark.slow
 def test_mpi_ranks_of_a_single_node_open_no_sockets():
     case = make_case(site="slurm", **{**MPI, "ranks": 2})
     script = rendered({}, TrialRequest(case, load_backend("horovod").launch(case), Path("trial")))
@@ -131,6 +134,7 @@ def test_mpi_ranks_of_a_single_node_open_no_sockets():
     assert "OMPI" not in rendered({}, trial_of(backend="ddp", ranks=1))
 
 
+@pytest.mark.slow
 def test_every_option_becomes_one_directive():
     directives = read_script(rendered(RICH, trial_of(backend="horovod"))).directives
     assert [line for line in directives if "=" not in line] == ["--no-requeue", "--exclusive"]
@@ -151,11 +155,13 @@ def test_every_option_becomes_one_directive():
     assert values.items() >= expected.items()
 
 
+@pytest.mark.slow
 def test_gpus_are_requested_for_ranks_on_cuda_only():
     assert "--gpus-per-node=1" in read_script(rendered({}, trial_of(**CUDA))).directives
     assert not any("gpus" in line for line in read_script(rendered({}, trial_of())).directives)
 
 
+@pytest.mark.slow
 def test_containers_are_those_of_pyxis_or_apptainer():
     image = "nvcr.io#nvidia/pytorch:26.01-py3"
     (step,) = read_script(rendered({"container": image}, trial_of(**CUDA))).steps
@@ -172,6 +178,7 @@ def packed_script() -> str:
     return rendered({"pack": True}, trial_of("00-a", ranks=1), mpi_trial("00-b"), trial_of("00-c", ranks=4))
 
 
+@pytest.mark.slow
 def test_the_trials_of_a_packed_job_run_one_after_the_other():
     text = packed_script()
     script = read_script(text)
@@ -231,6 +238,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_agents_serve_until_a_trial_fails_or_they_are_gone_and_others_follow(monkeypatch, tmp_path):
     """The script in a real shell; in place of Slurm's agents stands a program that answers for all of them."""
     programs = tmp_path / "bin"
@@ -278,6 +286,7 @@ def test_a_packed_job_is_rendered_as_in_its_golden_file(golden):
     golden.check("slurm.sh", packed_script())
 
 
+@pytest.mark.slow
 def test_a_job_has_room_for_the_largest_of_its_trials_and_time_for_all():
     directives = read_script(packed_script()).directives
     assert {"--nodes=4", "--cpus-per-task=6", "--no-kill"} <= set(directives)
@@ -359,6 +368,7 @@ def test_ranks_that_share_gpus_ask_for_fewer():
     assert gpus_per_node_for(site.chosen, [case.model_copy(update={"device": "cpu"})]) is None
 
 
+@pytest.mark.slow
 def test_what_slurm_s_commands_do_wrong_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     client = SlurmClient()
@@ -374,6 +384,7 @@ def test_what_slurm_s_commands_do_wrong_is_one_line(monkeypatch, tmp_path):
         SlurmClient(command_timeout_s=0.1).cancel("7")
 
 
+@pytest.mark.slow
 def test_srun_lists_once_the_kinds_of_mpi_that_it_knows_and_loads_one_once(monkeypatch, tmp_path):
     calls = tmp_path / "calls"
     slurm_says(monkeypatch, tmp_path, srun=f"echo x >>{calls}; echo 'MPI plugin types are...'; echo none pmix pmix_v4")
@@ -388,6 +399,7 @@ def test_srun_lists_once_the_kinds_of_mpi_that_it_knows_and_loads_one_once(monke
 LISTS = "[ $1 = --mpi=list ] && { echo none pmix; exit; }; "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -428,6 +440,7 @@ def slurm_says(monkeypatch, folder: Path, **commands: str) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
+@pytest.mark.slow
 def test_trials_of_a_job_that_was_given_up_say_why(monkeypatch, tmp_path):
     slurm_says(
         monkeypatch,
@@ -440,6 +453,7 @@ def test_trials_of_a_job_that_was_given_up_say_why(monkeypatch, tmp_path):
     assert {ending.reason for ending in endings} == {"it can't start: Slurm reports PENDING (PartitionDown)"}
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_too_long_is_cancelled_with_the_way_to_wait_longer(monkeypatch, tmp_path):
     slurm_says(
         monkeypatch,
@@ -456,6 +470,7 @@ def test_a_job_that_waits_too_long_is_cancelled_with_the_way_to_wait_longer(monk
     assert (tmp_path / "gone").exists()
 
 
+@pytest.mark.slow
 def test_where_the_script_of_a_round_fails_its_own_log_tells_why(monkeypatch, tmp_path):
     slurm_says(monkeypatch, tmp_path, squeue="echo '7|FAILED||NonZeroExitCode'")
     script = tmp_path / "job.sh"
@@ -470,6 +485,7 @@ def test_where_the_script_of_a_round_fails_its_own_log_tells_why(monkeypatch, tm
     assert ending.reason.endswith("Slurm reports FAILED (NonZeroExitCode)")
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch, tmp_path):
     trial = tmp_path / "00-a"
     slurm_says(
@@ -488,6 +504,7 @@ def test_a_trial_that_takes_too_long_is_ended_without_those_after_it(monkeypatch
     assert submission.cancel_reason is None
 
 
+@pytest.mark.slow
 def test_nodes_that_were_ended_by_force_at_the_limit_are_a_timeout(monkeypatch, tmp_path):
     slurm_says(monkeypatch, tmp_path, squeue="echo '7|COMPLETED|n[1-2]|None'")
     limit_s = QUICK.step_limit_s(CASE)
