@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sqlite3
@@ -14,6 +15,7 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.support")
 
 from bench.host.lock_folder import FOLDER_VARIABLE  # noqa: E402
+from harness.__main__ import GC_THRESHOLDS  # noqa: E402
 from tests.support.golden import GoldenFiles  # noqa: E402 - rewritten first
 from tests.support.started_processes import StartedProcesses  # noqa: E402
 
@@ -35,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(StartedProcesses())
+    gc.set_threshold(*GC_THRESHOLDS)  # as the command line does, which tests call as a function
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded with the tests lasts as long as they do, and is not looked at again by each collection."""
+    gc.freeze()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

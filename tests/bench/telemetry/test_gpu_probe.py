@@ -15,6 +15,8 @@ from bench.core.telemetry import QUANTITIES
 from tests.support import nvml_library
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 GPU_0, GPU_1 = "GPU-00000000-0000-4000-8000-000000000000", "GPU-10000000-0000-4000-8000-000000000000"
 SLICE_0, SLICE_1 = "MIG-01000000-0000-4000-8000-000000000000", "MIG-02000000-0000-4000-8000-000000000000"
 GONE = 2**22 + 1  # above the largest number that a process can have
@@ -144,7 +146,6 @@ def growth(scenario, device, name, first=0, last=-1):
     return b.values[device][name] - a.values[device][name], b.before - a.after, b.after - a.before
 
 
-@pytest.mark.slow
 def test_a_healthy_gpu_gives_every_quantity_in_its_unit(seen):
     scenario = seen["healthy"]
     assert scenario["devices"] == [{"id": gpu, "name": "Substitute A", "part_of": None} for gpu in (GPU_0, GPU_1)]
@@ -218,7 +219,6 @@ def test_clients_of_an_mps_server_and_what_draws_are_told_apart(seen):
     assert seen["shared"]["unlisted"] == []
 
 
-@pytest.mark.slow
 def test_an_older_package_costs_what_it_lacks(tmp_path):
     """As nvidia-ml-py 11.450: no GPM, no cumulative throttle times, and texts are bytes."""
     before = (
@@ -291,7 +291,6 @@ def test_a_library_that_does_not_start_is_a_problem(seen, code, reason):
     assert (scenario["reads"][0].values, scenario["processes"]) == ({}, [])
 
 
-@pytest.mark.slow
 def test_a_missing_library_or_package_is_a_problem(tmp_path):
     (tmp_path / nvml_library.NAME).touch()  # found before any real one, and none
     absent = drive(tmp_path, {"": Scenario()})[""]

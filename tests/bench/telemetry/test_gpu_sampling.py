@@ -19,6 +19,8 @@ from tests.support import nvml_library
 from tests.support.builders import make_case
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 GPU = "GPU-00000000-0000-4000-8000-000000000000"
 H200 = "update=0.1,energy_cost=0.0033,utilization_update=0.2,gpm=1,power=400"
 UPDATE_S = 0.1
@@ -68,7 +70,6 @@ def sampled(tmp_path_factory):
     return recording, TelemetryWindow(cut_to_window(recording, began_s, ended_s))
 
 
-@pytest.mark.slow
 def test_energy_is_recorded_where_its_counter_changes(sampled):
     recording, view = sampled
     assert view.timing(GPU, "energy_j").at_changes

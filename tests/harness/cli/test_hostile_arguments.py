@@ -75,6 +75,7 @@ def test_a_traceback_in_the_log_keeps_its_lines_and_nothing_else(capfd):
     assert len(trace) > 3
 
 
+@pytest.mark.slow
 def test_an_export_to_a_terminal_shows_what_a_file_keeps(tmp_path):
     program = "from harness.publish.export import print_export\nprint_export('a,\\x1b[2J\\u202e\\r\\n')"
     into_file = tmp_path / "trials.csv"
@@ -87,6 +88,7 @@ def test_an_export_to_a_terminal_shows_what_a_file_keeps(tmp_path):
     assert os.read(terminal, 100).decode().rstrip() == "a,\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
 
 
+@pytest.mark.slow
 def test_what_a_library_warns_of_is_a_line(tmp_path):
     plugin = tmp_path / "a.py"
     plugin.write_text(

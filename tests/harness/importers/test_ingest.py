@@ -19,6 +19,8 @@ from reports.formats.documents import schema_version
 from tests.support.builders import make_case, make_trial
 from tests.support.exports import compare, curve, store_sweep
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = """
 import pytest
 
@@ -88,7 +90,6 @@ def set_at(path, value):
     return edit
 
 
-@pytest.mark.slow
 def test_a_file_is_a_run_of_each_of_its_benchmarks(written, store, capsys):
     document = json.loads(written[0].read_text())
     day = document["datetime"][:10]
@@ -106,7 +107,6 @@ def test_a_file_is_a_run_of_each_of_its_benchmarks(written, store, capsys):
     assert {(run.at, run.commit, run.source) for run in runs} == {(document["datetime"], None, str(written[0]))}
 
 
-@pytest.mark.slow
 def test_its_place_is_the_machine_and_the_python(written, changed):
     here = read_environment()
     (place,) = {tuple(run.place.items()) for run in read_pytest_benchmark(written[0])}
@@ -247,7 +247,6 @@ def test_an_exported_sweep_comes_back_with_a_run_a_trial(tmp_path, store, capsys
     assert ingest(capsys, out, "--store", store)["nights"]["2026-01-01"] == {"benchmarks": 3, "added": 0, "known": 9}
 
 
-@pytest.mark.slow
 def test_a_night_goes_out_as_it_came(written, changed, tmp_path, store, capsys):
     later = changed(lambda document: [one["stats"]["data"].reverse() for one in document["benchmarks"]])
     ingest(capsys, written[0], later, "--store", store, "--night", "2026-01-05")

@@ -99,6 +99,7 @@ def test_an_interrupted_build_leaves_no_compiler_behind(tmp_path):
     assert ends(int(log.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_build_whose_command_is_killed_or_loses_its_terminal_leaves_no_compiler_behind(tmp_path, signum):
     log = tmp_path / "build.log"
@@ -123,6 +124,7 @@ def ends(pid: int) -> bool:
     return not pid_alive(pid)
 
 
+@pytest.mark.slow
 def test_the_exit_status_is_that_of_the_command_and_one_that_is_missing_is_named(tmp_path):
     log = tmp_path / "build.log"
     with (tmp_path / "screen").open("w") as screen:

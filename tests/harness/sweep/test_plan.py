@@ -109,6 +109,7 @@ def test_a_recording_on_other_machines_is_theirs(tmp_path):
     assert plan_sweep(request, "slurm").suite.telemetry.endswith("there.jsonl")
 
 
+@pytest.mark.frameworks
 def test_a_sweep_until_decided_without_a_question_says_that_each_case_runs_once(caplog):
     few = {"until": "decided", "workloads": ("synthetic",), "backends": ("single",)}
     plan_sweep(SuiteRequest("quick", {**few, "ranks": (1,)}))

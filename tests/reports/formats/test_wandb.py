@@ -17,6 +17,7 @@ from tests.support.builders import make_case, make_record, make_trial
 from tests.support.exports import HOSTILE, curve, store_sweep
 
 pytestmark = [
+    pytest.mark.slow,
     # Not imported here: it takes seconds, and each process of the tests would, whichever runs these.
     pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the extra `wandb` is not installed"),
     pytest.mark.filterwarnings("ignore"),  # of wandb's own dependencies
@@ -101,7 +102,6 @@ def runs(folder):
     return {(run.config["backend"], run.config["ranks"], run.config["batch"]): run for run in found}
 
 
-@pytest.mark.slow
 def test_values_and_intervals_are_those_of_the_cells(runs):
     assert len(runs) == 6
     run = runs["ddp", 4, 8]
@@ -142,7 +142,6 @@ def test_nothing_of_the_environment_is_written(folder):
         assert SECRET.encode() not in content
 
 
-@pytest.mark.slow
 def test_exporting_again_doubles_nothing_and_renews_what_has_changed(folder, runs, capsys):
     before = run_files(folder)
     export(folder)
