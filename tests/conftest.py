@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import platform
 import sqlite3
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    platform.processor()  # it asks another process, once in this one
     config.pluginmanager.register(StartedProcesses())
     gc.set_threshold(*GC_THRESHOLDS)  # as the command line does, which tests call as a function
 

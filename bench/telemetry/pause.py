@@ -26,14 +26,19 @@ WAKE = b"\n"
 
 
 @contextmanager
-def pause_sampling(out: Path, node: int = 0) -> Iterator[None]:
+def pause_sampling(out: Path, node: int = 0, timeout_s: float = PAUSE_TIMEOUT_S) -> Iterator[None]:
     """A context in which the sampler of a node takes no samples.
+
+    Args:
+        out: The folder of the sampler's files.
+        node: The node.
+        timeout_s: How long a sample that is being taken is waited for.
 
     Raises:
         TimeoutError: If the sampler does not come to the end of a sample.
         OSError: If the file system has no locks.
     """
-    deadline_s = time.monotonic() + PAUSE_TIMEOUT_S
+    deadline_s = time.monotonic() + timeout_s
     with pause_lock(out, node).open("a") as lock:
         while True:
             try:
@@ -41,7 +46,7 @@ def pause_sampling(out: Path, node: int = 0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline_s:
-                    raise TimeoutError(f"no answer within {PAUSE_TIMEOUT_S:g} s") from None
+                    raise TimeoutError(f"no answer within {timeout_s:g} s") from None
             time.sleep(POLL_INTERVAL_S)
         yield
 

@@ -56,14 +56,14 @@ BOTH = ("begin exclusive",)
 
 @pytest.mark.parametrize("lock", [READ, WRITE, BOTH], ids=["read", "write", "exclusive"])
 def test_a_lock_that_lasts_longer_than_a_command_waits_does_not_end_a_sweep(path, store, lock):
-    store.database.patience.limit_s = 0.3
+    store.database.patience.limit_s = 0.1
     trial = make_trial(make_case())
     with held(path, lock) as other:
         began = time.monotonic()
         with pytest.raises(StoreError, match=r"database is locked\); wait for the sweep or program"):
             store.add_trial("s1", trial)
-        assert 0.3 <= time.monotonic() - began < 5
-        release = threading.Timer(1.2, other.rollback)
+        assert 0.1 <= time.monotonic() - began < 5
+        release = threading.Timer(0.5, other.rollback)
         release.start()
         with store.patient():
             store.add_trial("s1", trial)

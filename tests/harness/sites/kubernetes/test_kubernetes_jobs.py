@@ -239,7 +239,7 @@ def test_an_answer_of_another_server_is_no_silence(tmp_path):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(SiteError, match="answered no JSON; name an API server in the kubeconfig"):
             client_of(f"http://127.0.0.1:{server.server_port}", "default").check()
         server.shutdown()
