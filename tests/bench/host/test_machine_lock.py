@@ -214,6 +214,7 @@ def test_a_folder_that_a_link_leads_to_is_refused(tmp_path):
         MachineLock("sweep", (), folder=tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_removed_meanwhile_is_that_of_the_commands_which_began_since(tmp_path):
     folder = tmp_path / "lock"
     with MachineLock("sweep of before", (), folder=folder) as before:
@@ -233,6 +234,7 @@ def test_a_folder_that_other_commands_would_not_find_is_refused(tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_where_the_disk_of_the_folder_is_full_that_is_the_remedy(tmp_path):
     program = (

@@ -126,6 +126,7 @@ def test_a_window_that_adapts_and_a_number_of_steps_contradict_each_other(suite_
     assert load_suite(SuiteRequest(suite_file("adapt_window = true\n"), {"steps": 5}), PLUGINS).steps == 5
 
 
+@pytest.mark.frameworks
 def test_a_question_about_a_cell_that_may_be_compiled_later_is_one(tmp_path, caplog):
     plugin = tmp_path / "later.py"
     plugin.write_text(
