@@ -142,8 +142,8 @@ def sweep(
         named = request if any(given) else None
         if title is not None or note is not None:
             raise UsageError("--resume goes on with a sweep as it is; change it with `sweeps rename` or `sweeps note`")
-        settings = _settings(store, page, markdown, shared=shared, build=build)
-        return _resume(settings, named, site, as_json=as_json)
+        settings = _settings(store, page, markdown, shared=shared, build=True)
+        return _resume(settings, named, site, build=build, as_json=as_json)
     # Without them no database is loaded yet.
     labels = None if title is None and note is None else _labels(title, note)
     planned = plan_sweep(request, site or DEFAULT_SITE)
@@ -199,11 +199,13 @@ def _settings(store: str, page: Path | None, markdown: Path | None, *, shared: b
     return RunSettings(store, stderr_console(), page, SummaryPaths(markdown=markdown), shared=shared, builds=builds)
 
 
-def _resume(settings: RunSettings, request: SuiteRequest | None, site: str | None, *, as_json: bool) -> int:
+def _resume(
+    settings: RunSettings, request: SuiteRequest | None, site: str | None, *, build: bool, as_json: bool
+) -> int:
     from harness.sweep import pipeline
 
     with signals_as_interrupts():
-        return _print_result(pipeline.resume(settings, request, site), as_json=as_json)
+        return _print_result(pipeline.resume(settings, request, site, build=build), as_json=as_json)
 
 
 def _builds() -> Builds:

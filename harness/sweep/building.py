@@ -7,8 +7,10 @@ in the meantime.
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import NamedTuple, TextIO
 
 from rich.console import Console
@@ -34,6 +36,7 @@ from reports.formats.console import print_line
 from reports.page import summary
 
 log = logging.getLogger("scaling_harness")
+BUILD_OPTION = "--build"
 
 
 class Build(NamedTuple):
@@ -47,6 +50,20 @@ class Build(NamedTuple):
 
 Builds = Mapping[str, Build]
 """By the module's name."""
+
+
+def builds_on_resume(builds: Builds, command: str, *, asked: bool) -> Builds:
+    """What may be built where a sweep goes on (pure): nothing, unless its own command says so, or that of now.
+
+    Args:
+        builds: What can be built.
+        command: The command line that the sweep was started with, as its store quotes it.
+        asked: Whether the command of now says so.
+    """
+    words: list[str] = []
+    with suppress(ValueError):  # a store may come from somewhere else
+        words = shlex.split(command)
+    return builds if asked or BUILD_OPTION in words else {}
 
 
 def needed_builds(plan: Plan, backends: Mapping[str, Backend], builds: Builds, site: Site) -> tuple[str, ...]:

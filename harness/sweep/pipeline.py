@@ -32,7 +32,7 @@ from harness.store.past_trials import read_past_rates
 from harness.store.store import Store, SweepInfo
 from harness.store.trial_outcomes import first_successful_trial
 from harness.sweep.beginning import BegunSweep, copy_sources_of_plugins, prepare_site
-from harness.sweep.building import Builds, LaterCells
+from harness.sweep.building import Builds, LaterCells, builds_on_resume
 from harness.sweep.data import prepare_data
 from harness.sweep.duration import predict_by_store
 from harness.sweep.machine_access import open_machine_access
@@ -128,13 +128,16 @@ def _new_info(planned: PlannedSweep, name: str, command: str, labels: SweepLabel
     )
 
 
-def resume(settings: RunSettings, request: SuiteRequest | None = None, site_name: str | None = None) -> SweepResult:
+def resume(
+    settings: RunSettings, request: SuiteRequest | None = None, site_name: str | None = None, *, build: bool = False
+) -> SweepResult:
     """Finish the sweep that began last and has not ended.
 
     Args:
         settings: What it is run with, in the store that holds it.
         request: The suite as it was asked for now; ``None``: as it is stored.
         site_name: The site that was asked for now; ``None``: the stored one.
+        build: Whether it was asked for now to build what cells lack; else it is where the sweep was started with that.
 
     Raises:
         UsageError: There is no such sweep, or it was another one, on another site or machine, or over other data.
@@ -147,7 +150,9 @@ def resume(settings: RunSettings, request: SuiteRequest | None = None, site_name
         raise UsageError(f"--resume: store {store_label(store_url)} holds no unfinished sweep; leave --resume out")
     check_store(store_url)
     with held_folder(artifact_folder(store_url, name), name):
-        return _resume(store.sweep(name), store, settings, suite, site_name)
+        info = store.sweep(name)
+        settings = replace(settings, builds=builds_on_resume(settings.builds, info.command, asked=build))
+        return _resume(info, store, settings, suite, site_name)
 
 
 def _resume(

@@ -14,7 +14,7 @@ from bench.backends.ddp import Ddp
 from bench.plugins.registry import Plugins, load_plugins
 from harness.planning.plan import Plan, Skip, shuffled_rounds
 from harness.store.opening import open_store
-from harness.sweep.building import Build, LaterCells
+from harness.sweep.building import Build, LaterCells, builds_on_resume
 from harness.sweep.prepared import PreparedSweep
 from harness.sweep.progress import SweepProgress
 from harness.sweep.rounds import run_sweep
@@ -141,3 +141,12 @@ def test_later_cells_have_rounds_of_their_own():
     plan = Plan(cases=cases, skips=(), not_applicable=(), repeats=2, later=tuple(case.key for case in WAITING))
     order = [(number, case.backend) for number, case in shuffled_rounds(plan, 0)]
     assert order == [(0, "ddp")] * 2 + [(1, "ddp")] * 2 + [(0, "made")] * 2 + [(1, "made")] * 2
+
+
+def test_a_sweep_that_goes_on_builds_where_its_own_command_or_the_one_of_now_says_so():
+    builds = {"horovod": Build(lambda: True, lambda out: None)}
+    begun, other = "python -m harness sweep --build --note 'a b'", "python -m harness sweep --note 'no --build'"
+    assert builds_on_resume(builds, begun, asked=False) == builds
+    assert builds_on_resume(builds, other, asked=False) == {}
+    assert builds_on_resume(builds, other, asked=True) == builds
+    assert builds_on_resume(builds, "of somebody's \"store", asked=False) == {}
