@@ -26,6 +26,7 @@ from harness.setup.doctor import Diagnostic
 from harness.sites.base.contract import DEFAULT_SITE, Site, find_site
 from harness.sweep.machine_access import open_machine_access, with_conditions
 from harness.sweep.runner import run_trial
+from reports.analysis import formatting
 
 RANKS = (1, 2)
 MAX_TOLERANCE = 0.1
@@ -148,7 +149,7 @@ def workload_cases(workload: Workload) -> list[Case]:
 
 def check_on_ranks(title: str, case: Case) -> Diagnostic:
     """Run a case on real ranks of this machine; they must do the same work as a single process."""
-    name = f"{title}: same work, {case.workload} over {case.backend}/{case.transport} on {case.ranks} ranks"
+    name = f"{title}: same work, {case.workload} over {case.backend}/{case.transport} on {formatting.ranks(case.ranks)}"
     backend = load_backend(case.backend)
     if reason := backend.unavailable_reason(case):
         return Diagnostic(name=name, status="missing", found="not run here", remedy=reason)

@@ -125,7 +125,14 @@ class LaterCells:
         self.modules = needed_builds(self.info.plan, backends, builds, sweep.site)
         self.waiting = waiting_cells(self.info.plan, backends, self.modules)
         if self.waiting:
-            log.info("%s is compiled once the other cells are measured; waiting for it: %s", self._names, self._cells)
+            trials = counted(len(self.waiting) * self.info.plan.repeats, "trial")
+            log.info(
+                "%s is compiled once the other cells are measured (some minutes, once); then follow %s, %s%s",
+                self._names,
+                self._cells,
+                "at most " if self.info.suite.until else "",
+                trials,
+            )
 
     @property
     def _names(self) -> str:
@@ -156,7 +163,7 @@ class LaterCells:
         before, plan = self.info.plan, self._plan_after_build()
         self.info, self.waiting = self.info.model_copy(update={"plan": plan}), ()
         self.sweep.store.change_plan(self.info)
-        self.watcher.total += (len(plan.cases) - len(before.cases)) * plan.repeats
+        self.watcher.follow((len(plan.cases) - len(before.cases)) * plan.repeats)
         return self.info
 
     def _plan_after_build(self) -> Plan:

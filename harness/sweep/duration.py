@@ -39,8 +39,11 @@ class SweepDuration(FrozenModel):
     reason: str | None = None
 
     def text(self) -> str:
-        """``about 3 min (2–5)``; ``unknown; the measured windows alone take about 40 s``."""
+        """``about 3 min (2–5)``; ``unknown; the measured windows alone take about 40 s``, of counted steps
+        ``unknown``."""
         if self.seconds is None or self.low_s is None or self.high_s is None:
+            if not self.windows_s:
+                return "unknown"
             amount, unit = _unit(self.windows_s)
             return f"unknown; the measured windows alone take about {amount:.0f} {unit}"
         value, unit = _unit(self.seconds)

@@ -92,6 +92,13 @@ class TrialProgress:
         self.total, self.about = self.done + trials, "at most"
         self.bar.update(self.task, total=self.total)
 
+    def follow(self, trials: int) -> None:
+        """So many trials are added to those that were planned."""
+        self.total += trials
+        self.bar.update(self.task, total=self.total)
+        if self.done:
+            self.bar.update(self.task, left=self._time_left())
+
     def _begin(self, title: str) -> None:
         self.bar.update(self.task, description=printable(title))
 

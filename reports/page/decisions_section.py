@@ -50,6 +50,12 @@ def cost_text(decisions: Decisions) -> str:
     return f"{'; '.join(parts)}."
 
 
+def have_unequal_trials(decisions: Decisions, cells: Sequence[Cell]) -> bool:
+    """Whether a question compares cells of different numbers of trials: its ratio is not that of all of them."""
+    trials = {cell.case.key: cell.trials for cell in cells if cell.trials}
+    return any(len({trials[key] for key in decision.cells if key in trials}) > 1 for decision in decisions.decisions)
+
+
 def _terms(decisions: Decisions) -> str:
     rule = decisions.rule
     taken, known = decisions.assumed_noise, formatting.share(decisions.noise or 0.0, 1)
@@ -64,7 +70,8 @@ def _terms(decisions: Decisions) -> str:
         f"cell are unlikely to decide it. {noise}. The intervals here allow for a look after each round, and miss with "
         f"{formatting.share(rule.error)} at most on either side; those elsewhere on this page are of the trials of "
         "each cell alone, as if their number had been fixed. Others ÷ answer: their throughput as a share of the "
-        "answer's."
+        "answer's. Two cells are compared over the rounds that both were in, so that a ratio may differ from that of "
+        "all of their trials elsewhere."
     )
 
 

@@ -12,7 +12,7 @@ from reports.analysis.cells import Cell
 from reports.analysis.findings import Findings, group_cells
 from reports.analysis.flags import remedy
 from reports.page import axes_section, nodes_section
-from reports.page.decisions_section import cost_text
+from reports.page.decisions_section import cost_text, have_unequal_trials
 
 
 def loss_summary(cell: Cell) -> str:
@@ -37,6 +37,8 @@ def answer_sentences(findings: Findings) -> list[str]:
 def further_sentences(findings: Findings) -> list[str]:
     """A sentence for each workload whose GPUs wait for the host, each axis, and each curve over several nodes."""
     decided = [cost_text(findings.decisions)] if findings.decisions is not None else []
+    if findings.decisions is not None and have_unequal_trials(findings.decisions, findings.cells):
+        decided.append("Decisions compare cells over the rounds that both were in, tables over all of their trials.")
     return [
         *decided,
         *_launch_bound_sentences(findings.cells),

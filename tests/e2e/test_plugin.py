@@ -130,9 +130,9 @@ def test_doctor_checks_a_user_s_plugin_on_real_ranks(users_folder):
     assert {finding["status"] for finding in findings.values()} == {"ok"}
     on_ranks = [name for name in findings if "same work" in name]
     assert on_ranks == [
-        "backend my_fsdp: same work, synthetic over my_fsdp/gloo on 1 ranks",
+        "backend my_fsdp: same work, synthetic over my_fsdp/gloo on 1 rank",
         "backend my_fsdp: same work, synthetic over my_fsdp/gloo on 2 ranks",
-        "workload my_mlp: same work, my_mlp over single/none on 1 ranks",
+        "workload my_mlp: same work, my_mlp over single/none on 1 rank",
         "workload my_mlp: same work, my_mlp over ddp/gloo on 2 ranks",
     ]
 

@@ -63,6 +63,7 @@ def test_trials_of_another_site_say_nothing():
     assert duration.seconds is None
     assert duration.reason == "no trial of this machine is stored yet"
     assert duration.text() == "unknown; the measured windows alone take about 3 s"
+    assert predict_duration(plan_of(make_case(steps=10)), []).text() == "unknown", "how long steps take is not known"
 
 
 @pytest.mark.parametrize(

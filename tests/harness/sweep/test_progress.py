@@ -55,6 +55,18 @@ def test_the_time_left_is_that_of_the_estimate_until_a_trial_has_ended(monkeypat
     assert "0/240 0:00:00 about 21 min left" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
 
 
+def test_trials_that_follow_are_in_the_count_and_the_time_left_before_one_of_them_has_ended(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    case, terminal = make_case(), Terminal()
+    with SweepProgress(TextConsole(file=terminal, width=120), 1, ()) as progress:
+        progress.began -= 100.0
+        progress.ends(make_trial(case))
+        progress.follow(2)
+        progress.begins(case, 0)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert re.search(r"1/3 \d:\d\d:\d\d about 3 min left synthetic", drawn), drawn
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_long_title_leaves_the_bar_the_count_and_the_time_left_on_the_line(monkeypatch, width):
     monkeypatch.setenv("TERM", "xterm")

@@ -118,3 +118,13 @@ def test_a_sweep_without_a_question_says_so_and_how_to_repeat_its_cases():
 def test_a_sweep_with_a_fixed_number_of_rounds_has_no_such_section():
     assert sections(None, CELLS) == ()
     assert not decisions_table(None, CELLS).rows
+
+
+def test_where_cells_have_different_numbers_of_trials_it_is_said_which_rounds_a_ratio_is_of():
+    def said(cells):
+        found = replace(analyse_cells(cells), decisions=decisions())
+        return [sentence for sentence in answer_sentences(found) if "rounds that both were in" in sentence]
+
+    assert said(CELLS) == [], "all have three"
+    fewer = tuple(cell.model_copy(update={"trials": 2}) if cell.case.backend == "dask" else cell for cell in CELLS)
+    assert len(said(fewer)) == 1
