@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from bench.core.case import Case
 from bench.core.records import Trial
 from bench.host.variables import recorded_variables
+from bench.plugins.registry import BACKENDS
 from harness.errors import UsageError
 from harness.planning.environment import read_environment
 from harness.planning.plan import Plan
@@ -48,9 +49,18 @@ def _check_environment(info: SweepInfo) -> None:
         one.model_dump(exclude={"changed_files", "commit_reason"})
         for one in (info.environment, read_environment(find_repository(info.plan.cases, info.suite.plugins)))
     )
+    added = now["packages"].keys() - before["packages"].keys() - _needed_packages(info.plan)
+    now["packages"] = {name: version for name, version in now["packages"].items() if name not in added}
     differing = [field for field, value in before.items() if value != now[field]]
     if differing:
         raise UsageError(f"--resume: sweep {info.id} began with another {', '.join(differing)}; start a new one")
+
+
+def _needed_packages(plan: Plan) -> set[str]:
+    """Those of the backends of the cells that could run from the beginning. Others may have been built since."""
+    backends = BACKENDS.load_all()[0]
+    names = {case.backend for case in plan.cases if case.key not in plan.later} & backends.keys()
+    return {package for name in names for package in backends[name].packages}
 
 
 def _check_sources(info: SweepInfo, now: Sources) -> None:

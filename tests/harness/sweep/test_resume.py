@@ -6,7 +6,9 @@ import pytest
 from rich.console import Console
 
 from bench.core.program import Program
+from bench.host.machine import installed_version
 from harness.errors import UsageError
+from harness.planning.environment import read_environment
 from harness.planning.script_flags import ScriptFlags
 from harness.planning.sources import Sources
 from harness.store.artifacts import held_folder
@@ -66,6 +68,25 @@ def test_a_stored_plan_gives_ranks_no_variable_that_a_sweep_would_refuse(tmp_pat
     cases = tuple(case.model_copy(update={"env": {"LD_PRELOAD": "/tmp/x.so"}}) for case in info.plan.cases)
     with pytest.raises(UsageError, match="LD_PRELOAD decides which code a rank runs"):
         check_same_conditions(info.model_copy(update={"plan": info.plan.model_copy(update={"cases": cases})}), [], NOW)
+
+
+@pytest.mark.slow
+def test_what_was_compiled_since_a_sweep_began_does_not_keep_it_from_going_on(tmp_path):
+    store = open_store(str(tmp_path / "s.sqlite"), create=True)
+    info = begin(store)
+    waiting = make_case(backend="horovod")
+    here = read_environment()
+    without = {name: version for name, version in here.packages.items() if name != "horovod"}
+    environment = here.model_copy(update={"packages": without})
+    plan = info.plan.model_copy(update={"cases": (*info.plan.cases, waiting), "later": (waiting.key,)})
+    began = info.model_copy(update={"environment": environment, "plan": plan})
+    check_same_conditions(began, [], NOW)
+    if installed_version("horovod"):
+        with pytest.raises(UsageError, match=f"{info.id} began with another packages"):
+            check_same_conditions(began.model_copy(update={"plan": plan.model_copy(update={"later": ()})}), [], NOW)
+    other = environment.model_copy(update={"packages": {**without, "torch": "0"}})
+    with pytest.raises(UsageError, match=f"{info.id} began with another packages"):
+        check_same_conditions(began.model_copy(update={"environment": other}), [], NOW)
 
 
 NOW = Sources(digest="a", files={"bench/a.py": "1", "harness/b.py": "2"})
