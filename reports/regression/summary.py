@@ -180,7 +180,8 @@ def _wait_steps(judgement: Judgement) -> Iterator[NextStep]:
             "incomparable: each reason names what differs; nights from now on are comparable while nothing changes"
         )
     if counts["new"]:
-        sooner = "" if judgement.from_files else "; until then --baseline SWEEP compares with one sweep"
+        compares_one = "--baseline" in judgement.selected
+        sooner = "" if judgement.from_files or compares_one else "; until then --baseline SWEEP compares with one sweep"
         yield NextStep(f"new: will be judged once there are enough earlier nights{sooner}")
 
 

@@ -97,6 +97,14 @@ def test_what_to_do_next_has_commands_that_can_be_copied():
     assert next_steps(one_each("pass", "improved")) == ()
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_named"), [({}, True), ({"from_files": True}, False), ({"selected": ("--baseline", "s1")}, False)]
+)
+def test_the_first_nights_are_told_what_compares_sooner_unless_it_was_asked_for(changes, is_named):
+    (step,) = next_steps(of(verdict("a", "new"), **changes))
+    assert ("--baseline SWEEP compares with one sweep" in str(step)) == is_named
+
+
 def test_pairs_of_files_are_asked_for_as_a_file():
     waiting = [verdict(name, "suspect", pairs_wanted=wanted, pairs_used=4) for name, wanted in (("a", 8), ("b", 16))]
     (step,) = next_steps(of(*waiting, from_files=True))
