@@ -227,6 +227,23 @@ def test_the_report_of_thousands_of_cases(benchmark, tell, goal, store, page):
     goal(f"{what}, page in MB", [page.stat().st_size / 1e6], at_most=LIMIT_PAGE_BYTES / 1e6)
 
 
+def test_its_trials_are_exported(benchmark, tell, store, tmp_path):
+    """All trials are read whole; how many of them are in memory together shows in the peak."""
+    ran: list[Ran] = []
+
+    def export() -> None:
+        ran.append(harness("export", "--store", store, "--out", tmp_path / "trials.csv"))
+        assert ran[-1].status == 0
+
+    benchmark.pedantic(export, rounds=1, iterations=1)
+    with (tmp_path / "trials.csv").open() as lines:
+        assert sum(1 for _ in lines) == len(CASES) * TRIALS + 1
+    tell(
+        f"{len(CASES) * TRIALS:,} trials as CSV: {ran[0].cpu_s:.1f} s of processor time, peak "
+        f"{ran[0].peak_bytes / 2**20:.0f} MiB"
+    )
+
+
 def test_the_page_of_thousands_of_cases_is_opened(benchmark, goal, page, tmp_path):
     """How long the browser's main thread is busy until nothing is left to do."""
     tasks_s: list[float] = []

@@ -45,7 +45,7 @@ def dry_run(tmp_path):
     return run
 
 
-def test_a_plan_of_thousands_of_cases(benchmark, tell, dry_run):
+def test_a_plan_of_thousands_of_cases(benchmark, tell, goal, dry_run):
     seen: list[tuple[int, Ran]] = []
     fewer = [dry_run(BATCHES // 4) for _ in range(5)]
     benchmark.pedantic(lambda: seen.append(dry_run(BATCHES)), rounds=5, iterations=1)
@@ -53,7 +53,8 @@ def test_a_plan_of_thousands_of_cases(benchmark, tell, dry_run):
     few_s, many_s = (statistics.median(ran.cpu_s for _, ran in runs) for runs in (fewer, seen))
     benchmark.extra_info |= {"cpu_s": [ran.cpu_s for _, ran in seen], "cases": many}
     tell(
-        f"{many:,} cases: median {benchmark.stats.stats.median:.2f} s (goal {LIMIT_S}), {many_s:.2f} s of processor "
+        f"{many:,} cases: median {benchmark.stats.stats.median:.2f} s, {many_s:.2f} s of processor "
         f"time, {many_s / few_s:.1f} × that of {few:,} cases, peak "
         f"{max(ran.peak_bytes for _, ran in seen) / 2**20:.0f} MiB"
     )
+    goal(f"dry run of {many:,} cases, s", benchmark.stats.stats.data, at_most=LIMIT_S)
