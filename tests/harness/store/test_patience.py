@@ -95,6 +95,29 @@ def test_trials_are_read_without_keeping_others_from_writing(path, store):
     assert len(store.trials("s1")) == count + 3
 
 
+def test_each_batch_is_looked_up_by_the_keys_of_its_first_and_last_row(store):
+    """And not all rows of the sweep are gone through for each batch, which takes time by the square of their number."""
+    for number in range(3 * TRIALS_AT_ONCE):
+        store.add_trial("s1", make_trial(make_case(), number))
+    statements = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        statements.append((statement, parameters))
+
+    sa.event.listen(store.database.engine, "before_cursor_execute", note)
+    odd = (trials_table.c.sweep == "s1") & (trials_table.c.round % 2 == 1)
+    numbers = [row.round for batch in store.database.batches(trials_table, TRIALS_AT_ONCE, odd) for row in batch]
+    sa.event.remove(store.database.engine, "before_cursor_execute", note)
+    assert numbers == list(range(1, 3 * TRIALS_AT_ONCE, 2))
+    plans = []
+    with store.database.reading() as connection:
+        for statement, parameters in statements:
+            if "body" in statement:
+                plans += connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert len(plans) == 2
+    assert all("(sweep,key,round)>" in plan[-1] for plan in plans)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lock", [WRITE, BOTH], ids=["write", "exclusive"])
 def test_an_interrupt_ends_a_command_that_waits(path, store, lock):
