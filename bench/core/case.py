@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field
@@ -74,6 +76,10 @@ class Fault(FrozenModel):
 
 REPLAY_PREFIX = "replay:"
 """Begins the ``telemetry`` of a case whose devices are replaced by a recording, followed by its path."""
+
+
+CACHED = ("curve", "key")
+"""The properties of a case that are made once: a report of thousands of cells asks for them a hundred times each."""
 
 
 class Case(FrozenModel):
@@ -152,6 +158,13 @@ class Case(FrozenModel):
     """Whether a commit says which program and plugins it ran: those of a user's repository. It is known of the sweep,
     and no part of stored cases."""
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic; a changed copy has keys of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in CACHED:
+            copied.__dict__.pop(name, None)
+        return copied
+
     def without_program_files(self) -> Case:
         """The case as a trial stores it: the program's files are stored once, with the plan."""
         if self.program is None:
@@ -203,7 +216,7 @@ class Case(FrozenModel):
         (:attr:`net`) are one machine."""
         return 0 if self.net is not None else rank // self.ranks_on_a_node
 
-    @property
+    @cached_property
     def curve(self) -> str:
         """The key without the number of ranks: the points of one scaling curve share it."""
         return _join_parts(
@@ -225,7 +238,7 @@ class Case(FrozenModel):
             f"per-gpu={self.ranks_per_gpu}" if self.ranks_per_gpu > 1 else "",
         )
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What the case is, not for how long it is measured: equal keys of different sweeps are compared."""
         return _join_parts(f"{self.curve}/ranks={self.ranks}", f"fault={self.fault.label}" if self.fault else "")

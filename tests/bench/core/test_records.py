@@ -11,6 +11,18 @@ from bench.core.records import RankRecord
 from tests.support.builders import make_case, make_record
 
 
+def test_a_changed_copy_of_a_case_has_keys_of_its_own():
+    case = make_case(ranks=2)
+    before, as_json = case.model_copy(), case.model_dump_json()
+    assert case.key.endswith("ranks=2")
+    assert case == before
+    assert case.model_dump_json() == as_json
+    for deep in (False, True):
+        copied = case.model_copy(update={"ranks": 4, "batch": 16}, deep=deep)
+        assert copied.key == make_case(ranks=4, batch=16).key
+        assert copied.curve == make_case(ranks=4, batch=16).curve
+
+
 def test_key_names_what_the_case_is_and_not_how_long_it_is_measured():
     case = make_case(workload_options={"model": "cnn"}, backend_options={"bucket_cap_mb": 1})
     assert case.key == ("synthetic[model=cnn]/ddp-gloo[bucket_cap_mb=1]/strong/batch=8/threads=1/cpu/seed=0/ranks=2")
