@@ -48,6 +48,10 @@ def test_its_fixture(started):
 def test_marked(started):
     start()
 
+@pytest.mark.frameworks
+def test_of_another_environment(started):
+    start()
+
 def test_after():
     pass
 """
@@ -58,7 +62,7 @@ def test_a_test_that_starts_a_process_fails_unless_it_is_marked(pytester, start)
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(PROGRAM.format(start=start))
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2, failed=1, errors=1)
+    result.assert_outcomes(passed=3, failed=1, errors=1)
     result.stdout.fnmatch_lines(2 * ["starts a process (*): mark the test `slow`"])
 
 

@@ -18,6 +18,8 @@ import pytest
 from tests.support.warm import FORKED_ELSEWHERE
 
 EVENTS = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen", FORKED_ELSEWHERE})
+MARKERS = ("slow", "frameworks")
+"""Those of tests that ``tox run -e fast`` leaves out."""
 WITH_PROCESSES = ("tests/e2e/", "tests/gpu/", "tests/perf/")
 """Folders whose tests run in environments of their own, marked or not."""
 MAX_LENGTH = 80
@@ -55,7 +57,8 @@ class StartedProcesses:
 
 def may_start_processes(item: pytest.Item) -> bool:
     """Whether a test is marked ``slow``, or runs in an environment of its own."""
-    return item.get_closest_marker("slow") is not None or item.nodeid.startswith(WITH_PROCESSES)
+    marked = any(item.get_closest_marker(name) is not None for name in MARKERS)
+    return marked or item.nodeid.startswith(WITH_PROCESSES)
 
 
 def _command(event: str, arguments: tuple[Any, ...]) -> str:
