@@ -112,6 +112,7 @@ class StartedProcess:
         os.close(self.sentinel)
 
 
+@pytest.mark.slow
 def test_a_trial_that_can_not_start_all_its_ranks_ends_those_that_it_started(tmp_path):
     site, case = LocalSite(), make_case()
     site.forkserver = FullForkserver()
