@@ -38,6 +38,12 @@ def _nobody_s_worker() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _buffered_output() -> None:
+    """A preloaded process can't have the streams that Python opens where this is set."""
+    os.environ.pop("PYTHONUNBUFFERED", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_preloaded_process_is_left() -> Iterator[None]:
     yield
     end_server()
