@@ -26,8 +26,9 @@ LEAN = """
 decompose = false
 own_cost = false
 roofline = false
+warmup = 3
 """
-"""Of what trials measure after their window, nothing."""
+"""Of what trials measure after their window, nothing; before it, so many steps, however steady they are."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,7 +92,7 @@ class Harness:
 
     def sweep(self, *arguments: str, status: int = 0) -> dict[str, Any]:
         """Sweep with one short trial a case, and return the JSON document."""
-        done = self.run("sweep", "--json", "--repeats", "1", "--window", "0.2", *arguments)
+        done = self.run("sweep", "--json", "--repeats", "1", "--window", "0.1", *arguments)
         assert done.returncode == status, done.stderr
         return json.loads(done.stdout)
 

@@ -195,7 +195,7 @@ def test_both_sides_of_pairs_run_what_they_began_with(editing):
 def test_a_night_runs_what_it_began_with(editing):
     source = editing.checkout.path
     suite = editing.folder / editing.lean()
-    choice = 'backends = ["single"]\nworkloads = ["synthetic"]\nranks = [1]\nrepeats = 2\nsteps = 3\nwarmup = 1\n'
+    choice = 'backends = ["single"]\nworkloads = ["synthetic"]\nranks = [1]\nrepeats = 2\nsteps = 3\n'
     suite.write_text(f'{choice}telemetry = "off"\n{suite.read_text()}')
     process = editing.start("nightly", "lean.toml", "--out", "night", "--no-micro", "--no-confirm")
     editing.begun.append(process)

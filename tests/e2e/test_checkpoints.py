@@ -9,7 +9,7 @@ from tests.e2e.conftest import LEAN, Harness
 WAYS = ("blocking", "async", "distributed")
 STATE_BYTES = 3 * 4 * (784 * 1024 + 1024 + 1024 * 10 + 10)
 """A float32 parameter of the model and both moments of Adam."""
-SAVING = ("--workloads", "synthetic", "--ranks", "2", "--set", "synthetic.optimizer=adam")
+SAVING = ("--workloads", "synthetic", "--ranks", "2", "--set", "synthetic.optimizer=adam", "--window", "0.2")
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def nightly(tmp_path):
 
 
 def sweep(harness: Harness) -> str:
-    done = harness.run("sweep", harness.lean(), "--json", *ASKED)
+    done = harness.run("sweep", harness.lean("warmup"), "--json", *ASKED)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["sweep"]
 

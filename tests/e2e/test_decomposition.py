@@ -20,6 +20,8 @@ def test_every_backend_is_decomposed_alike(harness):
         "horovod.transport=gloo,mpi",
         "--set",
         "dask.transport=tasks,gloo",
+        "--window",
+        "0.2",
         keeping=("decompose",),
     )
     assert {cell["outcome"] for cell in document["cells"]} == {"ok"}, "ranks that came apart would be invalid"
