@@ -60,12 +60,12 @@ def test_what_one_rank_does(harness):
 
 
 def test_what_one_rank_of_two_does(harness):
-    trials = misbehave(harness, "hang,wait_for_more", "--ranks", "2", "--timeout", "30")
+    trials = misbehave(harness, "hang,wait_for_more", "--ranks", "2", "--timeout", "15")
     assert trials["wait_for_more"]["outcome"] == "failed"
     told = r"rank [01]: misbehaving\.py asks torch\.distributed for 4 ranks, and 2 run: start it with --ranks 4"
     assert re.match(told, trials["wait_for_more"]["reason"]), trials["wait_for_more"]["reason"]
     assert trials["hang"]["outcome"] == "timeout"
-    assert re.match(r"not done within 30 s: .*rank 1 in measured step 11", trials["hang"]["reason"])
+    assert re.match(r"not done within 15 s: .*rank 1 in measured step 11", trials["hang"]["reason"])
     waits = r"; rank 0 waits in all_reduce \(collective \d+\), which rank 1 has not begun"
     assert re.search(waits, trials["hang"]["reason"]), trials["hang"]["reason"]
     tail = trials["hang"]["log_tail"]

@@ -35,7 +35,7 @@ def trials(harness, outcome):
 
 def injected(harness, fault, *arguments, timeout="60", status=4):
     """The touched and the untouched cells of a sweep with a fault; one that ends well takes its steps apart too."""
-    kept = () if status else ("decompose",)
+    kept = () if status else ("decompose", "warmup")
     asked = (*arguments, "--timeout", timeout, "--inject", fault)
     document = harness.lean_sweep(*asked, keeping=kept, status=status)
     harness.nothing_left()
@@ -75,7 +75,6 @@ def test_a_rank_that_fails_under_mpirun_is_named(harness, fault):
     assert "in measured step 3" in cell["reason"]
 
 
-@pytest.mark.alone
 def test_a_rank_that_hangs_in_a_step_ends_in_time_with_every_stack(harness):
     for cell in injected(harness, "stop:rank=1,step=3", *EVERY, timeout="7"):
         assert cell["outcome"] == "timeout"
@@ -102,7 +101,6 @@ def test_a_rank_that_hangs_under_mpirun_is_named(harness):
     assert any(line.startswith("rank 0:   File") for line in trial["log_tail"])
 
 
-@pytest.mark.alone
 def test_a_rank_that_hangs_at_start_is_named(harness):
     for cell in injected(harness, "stop:rank=0,step=0", *EVERY_BACKEND, "--ranks", "2", timeout="6"):
         assert cell["outcome"] == "timeout"

@@ -37,7 +37,7 @@ def until_first_trial(harness, process, within_s: float = 90) -> None:
     raise AssertionError(f"no trial within {within_s:.0f} s")
 
 
-LONG_CASES = ("--workloads", "synthetic", "--ranks", "2", "--repeats", "50")
+LONG_CASES = ("--workloads", "synthetic", "--ranks", "2", "--repeats", "50", "--window", "0.2")
 LONG = ("--backends", "ddp", *LONG_CASES)
 
 
@@ -89,7 +89,6 @@ def test_a_harness_that_is_killed_leaves_its_trials_and_no_process(harness, tran
     assert document["cells"][0]["outcome"] == "ok"
 
 
-@pytest.mark.alone
 def test_a_suspended_trial_is_taken_again_and_not_stored_as_a_slow_one(harness):
     """As by Ctrl-Z, or when a container is frozen: nothing of the sweep runs for a while."""
     asked = ("--backends", "ddp", "--workloads", "synthetic", "--ranks", "2", "--repeats", "2", "--window", "0.5")
@@ -104,9 +103,7 @@ def test_a_suspended_trial_is_taken_again_and_not_stored_as_a_slow_one(harness):
             one.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert re.search(
-        r"round 2: the supervisor of the ranks on .* did not run for [34] s; this trial is taken again", err
-    )
+    assert re.search(r"round 2: .* (did not run|was stopped by a signal) for \d+ s.*; this trial is taken again", err)
     (cell,) = json.loads(out)["cells"]
     assert (cell["outcome"], cell["trials"]) == ("ok", 2)
     assert [one["name"] for one in cell["conditions"] if one["name"] == "taken_again"] == ["taken_again"]
@@ -126,7 +123,7 @@ own_cost = false
 roofline = false
 """
 KILLS = 20
-LATEST_KILL_S = 3.5
+LATEST_KILL_S = 2.5
 """After a start: by then some trials have ended, on a busy machine one has begun."""
 
 
@@ -160,12 +157,11 @@ def test_a_sweep_killed_at_random_moments_is_resumed_to_its_end(harness):
     assert {number for _, number in found} == set(range(8))
 
 
-@pytest.mark.alone
 def test_rounds_go_on_until_the_interval_is_narrow_or_the_budget_is_spent(harness):
     asked = ("--backends", "single", "--workloads", "synthetic", "--steps", "20", "--repeats", "2")
     easy = harness.lean_sweep(*asked, "--precision", "90%")
     assert "imprecise" not in easy["cells"][0]["flags"]
-    hard = harness.lean_sweep(*asked, "--precision", "0.001%", "--budget", "8s")
+    hard = harness.lean_sweep(*asked, "--precision", "0.001%", "--budget", "5s")
     assert "imprecise" in hard["cells"][0]["flags"]
     assert hard["cells"][0]["trials"] > 2
 

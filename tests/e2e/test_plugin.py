@@ -95,7 +95,7 @@ hidden = 32
 
 
 @pytest.fixture
-def users_folder(harness, new_interpreter):
+def users_folder(harness):
     """A folder outside the repository with a suite, a backend and a workload of the user's own, and a ``bench/``."""
     mine = harness.folder / "mine"
     mine.mkdir()
@@ -106,7 +106,7 @@ def users_folder(harness, new_interpreter):
     return harness
 
 
-def test_a_sharding_backend_and_a_workload_of_the_user_s_own_do_the_same_work(users_folder):
+def test_a_sharding_backend_and_a_workload_of_the_user_s_own_do_the_same_work(users_folder, new_interpreter):
     document = users_folder.sweep("suite.toml")
     cells = {(cell["backend"], cell["ranks"]): cell for cell in document["cells"] if cell["outcome"] == "ok"}
     assert set(cells) == {("single", 1), ("ddp", 1), ("ddp", 2), ("my_fsdp", 1), ("my_fsdp", 2)}

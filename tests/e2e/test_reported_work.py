@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.support.paths import ROOT
+from tests.e2e.conftest import Harness
 
 PROGRAM = """
 import sys
@@ -38,20 +33,11 @@ for epoch in range(100):
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("program")
-    (folder / "train.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "harness", "sweep", "--script", "train.py", "--launcher", "torchrun"]
-    options = ["--ranks", "1,2", "--repeats", "1", "--steps", "40", "--scaling", "strong", "--json"]
-    done = subprocess.run(
-        [*command, *options, "--store", str(folder / "results.db")],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return {cell["ranks"]: cell for cell in json.loads(done.stdout)["cells"]}
+    harness = Harness(tmp_path_factory.mktemp("program"), preloaded=True)
+    (harness.folder / "train.py").write_text(PROGRAM)
+    program = ("--script", "train.py", "--launcher", "torchrun", "--ranks", "1,2", "--steps", "40")
+    document = harness.lean_sweep(*program, "--scaling", "strong", keeping=("decompose",))
+    return {cell["ranks"]: cell for cell in document["cells"]}
 
 
 def test_losses_of_two_ranks_are_those_of_one(cells):

@@ -26,7 +26,6 @@ decompose = false
 """
 
 
-@pytest.mark.alone
 def test_every_backend_s_step_is_counted_alike(harness):
     (harness.folder / "short.toml").write_text(SHORT)
     document = harness.sweep("short.toml", "--batch", str(BATCH))

@@ -112,11 +112,13 @@ def harness(tmp_path, slurm) -> SlurmHarness:
 def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, slurm):
     process = harness.sweeping(
         "--nodes",
-        "4",
+        "3",
         "--backends",
         "ddp,horovod,dask",
         "--set",
         "horovod.transport=gloo,mpi",
+        "--batch",
+        "12",
         "--steps",
         "60",
     )
@@ -128,10 +130,10 @@ def test_a_node_that_dies_is_named_and_the_rest_of_the_sweep_is_there(harness, s
     slurm.start_worker(third)
     cells = harness.ended(process, status=4)
     assert {(cell["backend"], cell["transport"], cell["ranks"]) for cell in cells} == {
-        ("ddp", "gloo", 4),
-        ("horovod", "gloo", 4),
-        ("horovod", "mpi", 4),
-        ("dask", "tasks", 4),
+        ("ddp", "gloo", 3),
+        ("horovod", "gloo", 3),
+        ("horovod", "mpi", 3),
+        ("dask", "tasks", 3),
     }
     (struck,) = [cell for cell in cells if cell["outcome"] != "ok"]
     assert struck["outcome"] == "failed"
