@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,17 @@ def test_what_a_run_leaves_behind_is_not_kept():
     if listing.returncode:
         pytest.skip("not a git checkout")
     assert {name.split("/")[0] for name in listing.stdout.split("\0") if "/" in name} == FOLDERS
+
+
+OUTSIDE = ("e2e", "gpu", "perf")
+NEEDED = re.compile(rf'importorskip\("({"|".join(sorted(FRAMEWORKS | {"psycopg"}))})\b')
+
+
+def test_a_test_that_needs_a_framework_is_run_where_there_is_one():
+    """Elsewhere it would be skipped, and run nowhere."""
+    files = [
+        path for path in (ROOT / "tests").rglob("*.py") if path.relative_to(ROOT / "tests").parts[0] not in OUTSIDE
+    ]
+    needing = [path for path in files if NEEDED.search(path.read_text())]
+    assert needing
+    assert [path for path in needing if "mark.frameworks" not in path.read_text()] == []

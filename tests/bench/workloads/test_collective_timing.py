@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.frameworks
 pytest.importorskip("torch")
 
 from bench.plugins.backend import Session  # noqa: E402

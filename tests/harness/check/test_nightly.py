@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from harness.check.nightly import (
 from harness.cli.app import main
 from harness.output_files import locked_folder
 from harness.store.opening import open_store
+from tests.support.ended_processes import ends_within
 from tests.support.paths import ROOT
 from tests.support.stores import begin
 
@@ -239,7 +239,4 @@ def test_a_step_does_not_outlive_a_night_that_is_killed(started):
     step = int(Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text())
     started.kill()
     started.wait()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{step}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not Path(f"/proc/{step}").exists()
+    assert ends_within(step, 10)

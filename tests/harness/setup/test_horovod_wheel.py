@@ -142,7 +142,7 @@ def test_a_package_index_that_cannot_be_reached_is_told_as_that(tmp_path, monkey
         build_wheel(KEY, NO_NCCL, tmp_path, StringIO())
 
 
-@pytest.mark.slow
+@pytest.mark.frameworks
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_an_environment_that_cannot_be_written_is_told_before_the_compiler_runs(tmp_path):
     env = tmp_path / "env"

@@ -217,6 +217,7 @@ def test_what_a_server_may_recover_from_is_tried_again(message, sqlstate, transi
     assert is_transient(problem) is transient
 
 
+@pytest.mark.frameworks
 def test_an_action_is_repeated_until_the_server_is_back_and_knows_of_the_failure():
     clock = FakeClock()
     pytest.importorskip("psycopg", reason="the extra `postgresql` is not installed")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
-import psutil
 import pytest
 
+from tests.support.ended_processes import ends_within
 from tests.support.programs import program_case, run_ranks
 
 pytestmark = pytest.mark.slow
@@ -123,7 +121,7 @@ train()
     assert "did not end within" in rank.record.program.exit_problem
     assert rank.took_s < 40
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert ends_within(child, 0)
 
 
 def test_a_checkpoint_that_is_being_saved_is_whole(tmp_path):
@@ -152,11 +150,7 @@ if __name__ == "__main__":
 """
     rank = run_one(tmp_path, text)
     assert rank.status == 0, rank.output
-    deadline = time.monotonic() + 5
-    child = int((tmp_path / "child").read_text())
-    while psutil.pid_exists(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not psutil.pid_exists(child)
+    assert ends_within(int((tmp_path / "child").read_text()), 5)
 
 
 def test_a_whole_program_ends_by_itself(tmp_path):
