@@ -15,6 +15,7 @@ from bench.backends.dask.backend import BACKEND as DASK
 from bench.backends.ddp import BACKEND as DDP
 from bench.backends.horovod import BACKEND as HOROVOD
 from bench.core.case import roles_to_start
+from bench.node.forkserver import start_forkserver
 from harness.sites.base.contract import TrialRequest, TrialResult
 from harness.sites.local import networks
 from harness.sites.local.site import LocalSite, local_layout, pinned_at_start_reason, with_variables
@@ -115,6 +116,9 @@ class StartedProcess:
 @pytest.mark.slow
 def test_a_trial_that_can_not_start_all_its_ranks_ends_those_that_it_started(tmp_path):
     site, case = LocalSite(), make_case()
+    # A process has one forkserver: the start of a rank would make one that has loaded nothing of ours, and all later
+    # tests of this process would have it.
+    start_forkserver((), always=())
     site.forkserver = FullForkserver()
     with pytest.raises(OSError, match="no room"):
         site.start(TrialRequest(case, DDP.launch(case), tmp_path))
