@@ -32,7 +32,7 @@ CASE = Case(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def data():
+def train_split():
     torch.set_num_threads(1)
     return data.load(data.prepare(None, "auto")).train
 
@@ -68,10 +68,10 @@ def by_data_loader(split) -> float:
     return steps * BATCH / (time.perf_counter() - began)
 
 
-def test_our_feed_beside_the_article_s(side_by_side, goal, data):
+def test_our_feed_beside_the_article_s(side_by_side, goal, train_split):
     ratios = side_by_side(
         lambda: throughput(CASE),
-        lambda: by_data_loader(data),
+        lambda: by_data_loader(train_split),
         PAIRS,
         "samples/s of our cell ÷ a DataLoader transforming each sample, batch 64, linear",
     )
@@ -95,12 +95,12 @@ def rate(feed) -> float:
     return STEPS * BATCH / sum(time_steps(work.step, STEPS))
 
 
-def test_our_feed_beside_a_resident_batch(side_by_side, goal, data):
+def test_our_feed_beside_a_resident_batch(side_by_side, goal, train_split):
     def fed() -> float:
-        return rate(ShardFeed(data, CASE, Session()))
+        return rate(ShardFeed(train_split, CASE, Session()))
 
     def resident() -> float:
-        return rate(Resident(ShardFeed(data, CASE, Session())))
+        return rate(Resident(ShardFeed(train_split, CASE, Session())))
 
     what = "samples/s of a step with our feed ÷ on a resident batch"
     ratios = side_by_side(fed, resident, 40, f"{what}, batch 64, linear")

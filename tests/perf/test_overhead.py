@@ -59,7 +59,7 @@ def test_throughput_with_timing_and_sampling(benchmark, tell, goal, tmp_path, ba
     benchmark.extra_info |= {"with_to_without": ratios, "estimate": found.model_dump()}
     costs = [100 * (1 - ratio) for ratio in ratios]
     tell(f"{formatting.overheads({backend: found})[0]}; median {spread(costs, 'trials')}")
-    goal(f"{backend}, {ranks} ranks: timing and sampling, % of throughput", costs, at_most=COST_GOAL)
+    goal(f"{backend}, {formatting.ranks(ranks)}: timing and sampling, % of throughput", costs, at_most=COST_GOAL)
 
 
 class Screen:
