@@ -43,6 +43,8 @@ CHART_PADDING_PX = 10
 """That a chart is higher than its figure."""
 BAD_CELLS = ("failed", "timeout", "invalid", "regressed", "missing")
 """Table cells with this text are highlighted."""
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+"""Of a command line."""
 
 
 def render(page: Page, library: PlotlyJs | None = None) -> str:
@@ -217,13 +219,22 @@ def _gzip_base64(text: str) -> str:
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("reports.page", "templates"),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["whole_options"] = _with_whole_options
+    return environment
+
+
+def _with_whole_options(text: str) -> Any:
+    """The text, escaped, whose options are not broken at the end of a line: browsers break after a hyphen."""
+    from markupsafe import Markup, escape
+
+    return Markup(OPTION.sub(r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 @cache

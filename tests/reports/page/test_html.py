@@ -181,3 +181,11 @@ def test_a_page_of_hundreds_of_figures_is_made():
     )
     html = render(Page("t", (), (), (Section("s", figures=figures, folded=True),)), LIBRARY)
     assert html.count('class="chart"') == 300
+
+
+def test_an_option_is_not_broken_at_the_end_of_a_line_and_what_looks_like_markup_is_escaped():
+    page = Page("t", ("sweep: give --budget or <b>--set</b> ddp.x=1", "a word--with-hyphens"), (), ())
+    html = render(page, LIBRARY)
+    assert '<span class="option">--budget</span>' in html
+    assert '&lt;b&gt;<span class="option">--set</span>&lt;/b&gt;' in html
+    assert "a word--with-hyphens" in html
