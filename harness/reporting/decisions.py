@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bench.core.records import Trial
 from harness.store.store import Store, SweepInfo
 from harness.store.trial_outcomes import TrialOutcome, outcome_of_trial, read_trial_outcomes
-from reports.analysis.conditions import DISTURBING
+from reports.analysis.conditions import MAY_DISTURB
 from reports.analysis.decisions import Decisions, Observed, StoppingRule, decide
 
 
@@ -44,5 +44,5 @@ def _with_outcome(seen: Observed, trial: TrialOutcome) -> Observed:
         last_round=max(seen.last_round, trial.round),
         trials=seen.trials + 1,
         is_settled=seen.is_settled or trial.is_final,
-        is_disturbed=seen.is_disturbed or not DISTURBING.isdisjoint(trial.conditions),
+        is_disturbed=seen.is_disturbed or not MAY_DISTURB.isdisjoint(trial.conditions),
     )

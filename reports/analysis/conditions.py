@@ -29,9 +29,9 @@ MAX_CAPPED_SHARE = 0.01
 MAX_THROTTLED_PERIODS = 0.01
 """Of the periods of a CPU quota."""
 MAX_SWAP_BYTES_PER_S = 2**20
-DISTURBING = frozenset(
-    ("host_load", "cpu_steal", "throttled", "cpu_clock_moved", "gpu_clock_moved", "shared_machine", "not_sampled")
-)
+DISTURBANCES = ("host_load", "cpu_steal", "throttled", "cpu_clock_moved", "gpu_clock_moved")
+"""Those that make the trials of a case differ from each other; the first one that holds is named."""
+MAY_DISTURB = frozenset((*DISTURBANCES, "shared_machine", "not_sampled"))
 """Those by which a trial may be slower than the next one of its case, or nobody knows."""
 
 

@@ -77,7 +77,7 @@ class Observed(NamedTuple):
     is_settled: bool = False
     """It failed, timed out or did other work: further trials would not make it a result."""
     is_disturbed: bool = False
-    """Something may have changed the speed of one of its trials (:data:`reports.analysis.conditions.DISTURBING`)."""
+    """Something may have changed the speed of one of its trials (:data:`reports.analysis.conditions.MAY_DISTURB`)."""
 
 
 class Rival(FrozenModel):

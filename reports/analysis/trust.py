@@ -14,6 +14,7 @@ from typing import Literal
 from bench.core.frozen_model import FrozenModel
 from reports.analysis import formatting
 from reports.analysis.cells import Cell
+from reports.analysis.conditions import DISTURBANCES
 from reports.analysis.flags import MIN_TRIALS, NO_SCALING_CLAIM, claim_problem, remedy
 from reports.analysis.stats import half_width
 
@@ -50,8 +51,6 @@ LIMITED_TRUST: Mapping[str, str] = {
     "noisy_log": "a process printed more than 16 MiB within the measured steps",
 }
 """Flags that may have moved the numbers a little."""
-DISTURBANCES = ("host_load", "cpu_steal", "throttled", "cpu_clock_moved", "gpu_clock_moved")
-"""Those of :data:`LIMITED_TRUST` that make trials differ from each other."""
 MORE_TRIALS = "more trials (--repeats, or --precision 5%), or less other load on the machine"
 
 

@@ -96,15 +96,16 @@ def rate(feed) -> float:
     return STEPS * BATCH / sum(time_steps(work.step, STEPS))
 
 
-def test_our_feed_beside_a_resident_batch(side_by_side, goal, train_split):
-    def fed() -> float:
-        return rate(ShardFeed(train_split, CASE, Session()))
+def fed(split) -> float:
+    return rate(ShardFeed(split, CASE, Session()))
 
+
+def test_our_feed_beside_a_resident_batch(side_by_side, goal, train_split):
     def resident() -> float:
         return rate(Resident(ShardFeed(train_split, CASE, Session())))
 
     what = "samples/s of a step with our feed ÷ on a resident batch"
-    ratios = side_by_side(fed, resident, 40, f"{what}, batch 64, linear")
+    ratios = side_by_side(lambda: fed(train_split), resident, 40, f"{what}, batch 64, linear")
     goal(what, ratios, at_least=FEED_GOAL)
 
 
@@ -122,11 +123,8 @@ class Ready:
 def test_our_feed_beside_batches_that_lie_ready(side_by_side, goal, train_split):
     """How much of what feeding costs is the memory that any new batch comes from."""
 
-    def fed() -> float:
-        return rate(ShardFeed(train_split, CASE, Session()))
-
     def ready() -> float:
         return rate(Ready(ShardFeed(train_split, CASE, Session())))
 
     what = "samples/s of a step with our feed ÷ on normalized batches in memory"
-    goal(what, side_by_side(fed, ready, PAIRS, what), at_least=FEED_GOAL)
+    goal(what, side_by_side(lambda: fed(train_split), ready, PAIRS, what), at_least=FEED_GOAL)
